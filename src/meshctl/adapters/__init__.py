@@ -1,0 +1,1 @@
+"""Everything outside: SQLite, processes, Envoy's admin, gRPC, certificate files.  I/O."""

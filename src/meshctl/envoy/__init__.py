@@ -1,0 +1,1 @@
+"""3. ProxyPlan -> Envoy protobuf resources.  Pure."""

@@ -1,0 +1,1 @@
+"""SPIFFE ids, what a certificate holds, when it rotates.  Pure."""

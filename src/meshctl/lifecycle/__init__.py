@@ -1,0 +1,1 @@
+"""Processes as state machines: readiness, restart, back-off, order.  Pure."""

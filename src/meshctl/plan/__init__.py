@@ -1,0 +1,1 @@
+"""2. Mesh + facts -> MeshPlan of ProxyPlans, our own intermediate form.  Pure, no protobuf."""

@@ -1,0 +1,1 @@
+"""One file per policy: what a ProxyPlan holds of it.  Pure."""

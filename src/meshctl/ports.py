@@ -1,0 +1,248 @@
+"""The Protocols that ``control`` works against; ``adapters`` implement them, ``tests/fakes`` fake them.
+
+Enters and leaves: plain frozen values.  Pure (declarations only).  Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """How to start one process.
+
+    ``name`` is unique within the mesh (``checkout-v1-1``, ``sidecar.checkout``); ``argv[0]`` is looked up on the
+    ``PATH`` in ``env``; ``env`` is complete, nothing is inherited; ``cwd`` is absolute; both output streams go to
+    ``log_path`` as CRI lines (see wire.loglines), rotated to ``log_path.1`` ... at ``log_max_bytes``.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    log_path: str
+    log_max_bytes: int = 10_000_000
+    log_keep: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessHandle:
+    """A running process: known by pid *and* start time (seconds since the epoch, as psutil gives it)."""
+
+    name: str
+    pid: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessExit:
+    """The end of a process: ``code`` is >= 0 for exit(code), negative for a signal, None when it is not known."""
+
+    name: str
+    pid: int
+    code: int | None
+
+
+class ProcessHost(Protocol):
+    """Owns the processes of a mesh; they and their captured output survive the death of the control plane."""
+
+    async def start(self, spec: ProcessSpec) -> ProcessHandle:
+        """Start a process in a process group of its own. Raises StartError with the reason."""
+        ...
+
+    async def signal(self, name: str, signum: int) -> bool:
+        """Send a signal to the whole process group; False when nothing of it is left."""
+        ...
+
+    async def sweep(self, name: str) -> None:
+        """SIGKILL whatever is left of the process, its group and its descendants; return when none is left."""
+        ...
+
+    async def running(self) -> tuple[ProcessHandle, ...]:
+        """The processes alive now, started by this control plane or by an earlier one, by name."""
+        ...
+
+    def exits(self) -> AsyncIterator[ProcessExit]:
+        """Exits as they happen, each once; those since the last control plane died come first."""
+        ...
+
+    async def close(self, *, stop: bool) -> None:
+        """Let go of the host; with ``stop`` end it too, which nothing may be running for."""
+        ...
+
+
+class ProxyAdmin(Protocol):
+    """Reads one sidecar through its admin socket. Every call raises OSError when the sidecar does not answer."""
+
+    async def get(self, socket: str, path: str) -> str:
+        """The body of ``GET path`` on the admin interface at a unix socket."""
+        ...
+
+    async def post(self, socket: str, path: str) -> str:
+        """The body of ``POST path``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeafCertificate:
+    """A service's certificate as it is handed to its sidecar; times are seconds since the epoch."""
+
+    service: str
+    spiffe_id: str
+    serial: str
+    issuer_serial: str
+    not_before: float
+    not_after: float
+    certificate_pem: bytes
+    private_key_pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootCertificate:
+    """A root of the mesh's CA, without its key; ``active`` is True for the one that signs."""
+
+    serial: str
+    not_before: float
+    not_after: float
+    certificate_pem: bytes
+    active: bool
+
+
+class CertificateAuthority(Protocol):
+    """The CA of one mesh; keys never leave its directory (0700, files 0600)."""
+
+    def roots(self) -> tuple[RootCertificate, ...]:
+        """Trusted roots, oldest first; exactly one is active."""
+        ...
+
+    def leaf(self, service: str) -> LeafCertificate | None:
+        """The current leaf of a service, or None when none was issued."""
+        ...
+
+    def issue(self, service: str, *, now: float, lifetime: float) -> LeafCertificate:
+        """Issue a leaf signed by the active root, store it, and return it."""
+        ...
+
+    def add_root(self, *, now: float, lifetime: float) -> RootCertificate:
+        """Make a new root that is trusted but does not sign yet."""
+        ...
+
+    def activate_root(self, serial: str) -> None:
+        """Make a trusted root the one that signs."""
+        ...
+
+    def drop_root(self, serial: str) -> None:
+        """Stop trusting a root; refused (ValueError) for the active one."""
+        ...
+
+
+class Clock(Protocol):
+    """Wall clock for what is shown and stored; monotonic for intervals."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never goes back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One topology file as it was read: ``path`` as the user gave it, ``directory`` absolute."""
+
+    path: str
+    directory: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopologySource:
+    """Everything a Mesh is made from: files in order (later ones override) and the variables they may use."""
+
+    files: tuple[SourceFile, ...]
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """A service instance started by someone else. ``expires_at`` is None when it has no TTL."""
+
+    id: str
+    service: str
+    version: str
+    host: str
+    port: int
+    ttl: float | None
+    expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRecord:
+    """What is remembered of an instance across a restart of the control plane."""
+
+    id: str
+    restarts: int
+    phase: str
+    fingerprint: str
+    exit_code: int | None
+
+
+class StateStore(Protocol):
+    """State that survives the control plane. Every method is one transaction; after a crash all or none of it holds."""
+
+    def topology(self) -> TopologySource | None:
+        """The topology last applied."""
+        ...
+
+    def set_topology(self, source: TopologySource) -> None:
+        """Replace the topology."""
+        ...
+
+    def ports(self) -> Mapping[str, int]:
+        """Ports assigned so far, by key (see plan.addresses)."""
+        ...
+
+    def set_ports(self, ports: Mapping[str, int]) -> None:
+        """Replace the assigned ports."""
+        ...
+
+    def scales(self) -> Mapping[str, int]:
+        """Replica counts set by ``meshctl scale``, by ``service/version``."""
+        ...
+
+    def set_scales(self, scales: Mapping[str, int]) -> None:
+        """Replace the replica counts set by command."""
+        ...
+
+    def registrations(self) -> tuple[Registration, ...]:
+        """Registered instances, by id."""
+        ...
+
+    def set_registrations(self, registrations: tuple[Registration, ...]) -> None:
+        """Replace the registered instances."""
+        ...
+
+    def selection(self) -> tuple[str, ...]:
+        """The services asked for by ``up SERVICE...``; empty means all."""
+        ...
+
+    def set_selection(self, services: tuple[str, ...]) -> None:
+        """Replace the selection."""
+        ...
+
+    def instances(self) -> tuple[InstanceRecord, ...]:
+        """What is remembered of instances, by id."""
+        ...
+
+    def put_instance(self, record: InstanceRecord) -> None:
+        """Remember an instance."""
+        ...
+
+    def drop_instance(self, instance_id: str) -> None:
+        """Forget an instance."""
+        ...

@@ -1,0 +1,1 @@
+"""1. YAML -> Mesh: sources, schema, validation, export.  Pure."""
