@@ -115,6 +115,27 @@ class UpResult(Shape, frozen=True, kw_only=True):
     generation: int
 
 
+class StartFailure(Shape, frozen=True, kw_only=True):
+    """A service, job or sidecar that did not come up: its last exit code, the tail of its output, its log's path."""
+
+    name: str
+    message: str
+    exit_code: int | None
+    log: str
+    tail: list[str]
+
+
+class ReadyResult(Shape, frozen=True, kw_only=True):
+    """The answer of the wait for readiness: everything is ready and synced, something failed, or time ran out.
+
+    ``waiting`` names what was still awaited, each with the reason.
+    """
+
+    state: Literal["ready", "failed", "timeout"]
+    failures: list[StartFailure]
+    waiting: list[str]
+
+
 class Event(Shape, frozen=True, kw_only=True):
     """One thing that happened; ``kind`` is a dotted name such as ``instance.ready`` or ``sidecar.rejected``."""
 
