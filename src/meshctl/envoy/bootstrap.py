@@ -1,0 +1,101 @@
+"""The file that a sidecar starts from: where its control plane and its admin interface are.  Pure.
+
+Everything else comes over ADS, so the file never changes while the mesh runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshctl.envoy import pb
+from meshctl.envoy.sources import address_of, ads_source
+from meshctl.plan.model import PipeAddress
+
+XDS_CLUSTER = "control-plane"
+
+_MAX_CONNECTIONS = 20_000
+
+_BUCKET_RATIO = 1.2**0.5
+_BUCKETS = 122
+# Bounds a factor of sqrt(1.2) apart from 1 ms to about 60 s: two buckets make the 1.2x that canaries compare by.
+
+
+def build_bootstrap(*, node: str, mesh: str, admin_socket: str, ads_socket: str) -> str:
+    """The bootstrap of one sidecar as JSON."""
+    config = pb.bootstrap_pb2.Bootstrap(
+        node=pb.base_pb2.Node(id=node, cluster=mesh),
+        admin=pb.bootstrap_pb2.Admin(address=address_of(PipeAddress(admin_socket))),
+        static_resources=pb.bootstrap_pb2.Bootstrap.StaticResources(clusters=[_control_plane(ads_socket)]),
+        dynamic_resources=_dynamic_resources(),
+        stats_config=_stats_config(),
+        overload_manager=_overload_manager(),
+        layered_runtime=pb.bootstrap_pb2.LayeredRuntime(
+            layers=[pb.bootstrap_pb2.RuntimeLayer(name="admin", admin_layer={})]
+        ),
+    )
+    text: str = pb.json_format.MessageToJson(config, preserving_proto_field_name=True, sort_keys=True)
+    return text
+
+
+def _dynamic_resources() -> Any:
+    source = pb.config_source_pb2.ApiConfigSource
+    return pb.bootstrap_pb2.Bootstrap.DynamicResources(
+        ads_config=source(
+            api_type=source.ApiType.DELTA_GRPC,
+            transport_api_version=pb.config_source_pb2.ApiVersion.V3,
+            set_node_on_first_message_only=True,
+            grpc_services=[
+                pb.grpc_service_pb2.GrpcService(
+                    envoy_grpc=pb.grpc_service_pb2.GrpcService.EnvoyGrpc(
+                        cluster_name=XDS_CLUSTER,
+                        # How long a sidecar waits before it looks for a control plane that went away.
+                        retry_policy=pb.base_pb2.RetryPolicy(
+                            retry_back_off={"base_interval": {"nanos": 50_000_000}, "max_interval": {"seconds": 1}}
+                        ),
+                    )
+                )
+            ],
+        ),
+        cds_config=ads_source(),
+        lds_config=ads_source(),
+    )
+
+
+def _control_plane(ads_socket: str) -> Any:
+    options = pb.http_protocol_options_pb2.HttpProtocolOptions()
+    options.explicit_http_config.http2_protocol_options.SetInParent()
+    member = pb.endpoint_components_pb2.LbEndpoint(
+        endpoint=pb.endpoint_components_pb2.Endpoint(
+            address=pb.address_pb2.Address(pipe=pb.address_pb2.Pipe(path=ads_socket))
+        )
+    )
+    cluster = pb.cluster_pb2.Cluster(
+        name=XDS_CLUSTER,
+        connect_timeout=pb.duration(1.0),
+        load_assignment=pb.endpoint_pb2.ClusterLoadAssignment(
+            cluster_name=XDS_CLUSTER,
+            endpoints=[pb.endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[member])],
+        ),
+    )
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    cluster.typed_extension_protocol_options[name].CopyFrom(pb.any_of(options))
+    return cluster
+
+
+def _stats_config() -> Any:
+    # An empty prefix matcher is refused, so a regular expression stands for "all".
+    everything = pb.string_pb2.StringMatcher(safe_regex=pb.regex_pb2.RegexMatcher(regex=".*"))
+    bounds = [round(_BUCKET_RATIO**step, 3) for step in range(_BUCKETS)]
+    return pb.stats_pb2.StatsConfig(
+        histogram_bucket_settings=[pb.stats_pb2.HistogramBucketSettings(match=everything, buckets=bounds)]
+    )
+
+
+def _overload_manager() -> Any:
+    limit = pb.downstream_connections_pb2.DownstreamConnectionsConfig(
+        max_active_downstream_connections=_MAX_CONNECTIONS
+    )
+    monitor = pb.overload_pb2.ResourceMonitor(
+        name="envoy.resource_monitors.global_downstream_max_connections", typed_config=pb.any_of(limit)
+    )
+    return pb.overload_pb2.OverloadManager(resource_monitors=[monitor])

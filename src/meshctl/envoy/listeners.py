@@ -1,0 +1,87 @@
+"""ListenerPlan -> Listener.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshctl.envoy import pb
+from meshctl.envoy.filters import build_filters
+from meshctl.envoy.sources import address_of, ads_source
+from meshctl.envoy.tls import downstream_tls
+from meshctl.plan.model import HttpListener, ListenerPlan, TcpListener
+from meshctl.plan.policies.retry import NOT_REACHED_HEADER
+
+_HCM = pb.http_connection_manager_pb2.HttpConnectionManager
+
+
+def build_listener(plan: ListenerPlan) -> Any:
+    """The listener of one plan."""
+    network_filter = _tcp_proxy(plan) if isinstance(plan, TcpListener) else _connection_manager(plan)
+    chain = pb.listener_components_pb2.FilterChain(filters=[network_filter])
+    if plan.tls is not None:
+        chain.transport_socket.CopyFrom(downstream_tls(plan.tls.trust_domain))
+    listener = pb.listener_pb2.Listener(
+        name=plan.name,
+        address=address_of(plan.address),
+        stat_prefix=plan.name,
+        filter_chains=[chain],
+        # One worker, so nothing is to be balanced; without SO_REUSEPORT a taken port is an error, not a silent share.
+        enable_reuse_port=pb.bool_value(False),
+    )
+    if isinstance(plan, TcpListener) or plan.role == "inbound":
+        direction = pb.base_pb2.TrafficDirection.INBOUND if plan.tls else pb.base_pb2.TrafficDirection.OUTBOUND
+        listener.traffic_direction = direction
+    else:
+        listener.traffic_direction = pb.base_pb2.TrafficDirection.OUTBOUND
+    return listener
+
+
+def _tcp_proxy(plan: TcpListener) -> Any:
+    config = pb.tcp_proxy_pb2.TcpProxy(stat_prefix=plan.name)
+    if len(plan.split) == 1:
+        config.cluster = plan.split[0][0]
+    else:
+        for cluster, weight in plan.split:
+            config.weighted_clusters.clusters.append(
+                pb.tcp_proxy_pb2.TcpProxy.WeightedCluster.ClusterWeight(name=cluster, weight=weight)
+            )
+    return pb.listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=pb.any_of(config))
+
+
+def _connection_manager(plan: HttpListener) -> Any:
+    manager = _HCM(
+        stat_prefix=plan.name,
+        codec_type=_HCM.CodecType.AUTO,
+        rds=pb.http_connection_manager_pb2.Rds(route_config_name=plan.route_table, config_source=ads_source()),
+        http_filters=build_filters(plan),
+        upgrade_configs=[_HCM.UpgradeConfig(upgrade_type="websocket")],
+        server_header_transformation=_HCM.ServerHeaderTransformation.PASS_THROUGH,
+        normalize_path=pb.bool_value(True),
+        stream_idle_timeout=pb.duration(300.0),
+    )
+    manager.http2_protocol_options.allow_connect = True
+    if plan.role == "gateway":
+        manager.use_remote_address.value = True
+        manager.merge_slashes = True
+    if plan.role == "inbound":
+        # The caller's identity, as its certificate proves it, for the application to read; what the caller wrote
+        # there itself is removed.
+        manager.forward_client_cert_details = _HCM.ForwardClientCertDetails.SANITIZE_SET
+        manager.set_current_client_cert_details.uri = True
+        manager.local_reply_config.CopyFrom(_not_reached_reply())
+    return pb.listener_components_pb2.Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(manager)
+    )
+
+
+def _not_reached_reply() -> Any:
+    # UF: the connection to the instance failed; UH: it is not healthy. In both the request was never handed over,
+    # which the caller's sidecar cannot tell from the status alone.
+    flags = pb.accesslog_pb2.ResponseFlagFilter(flags=["UF", "UH"])
+    mapper = pb.http_connection_manager_pb2.ResponseMapper(
+        filter=pb.accesslog_pb2.AccessLogFilter(response_flag_filter=flags),
+        headers_to_add=[
+            pb.base_pb2.HeaderValueOption(header=pb.base_pb2.HeaderValue(key=NOT_REACHED_HEADER, value="1"))
+        ],
+    )
+    return pb.http_connection_manager_pb2.LocalReplyConfig(mappers=[mapper])

@@ -1,0 +1,28 @@
+"""Where a sidecar gets its resources from, and how addresses are written.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshctl.envoy import pb
+from meshctl.plan.model import Address, PipeAddress
+
+
+def ads_source() -> Any:
+    """The aggregated stream that every resource comes by."""
+    return pb.config_source_pb2.ConfigSource(
+        resource_api_version=pb.config_source_pb2.ApiVersion.V3,
+        ads=pb.config_source_pb2.AggregatedConfigSource(),
+    )
+
+
+def socket_address(host: str, port: int) -> Any:
+    """A TCP address."""
+    return pb.address_pb2.Address(socket_address=pb.address_pb2.SocketAddress(address=host, port_value=port))
+
+
+def address_of(address: Address) -> Any:
+    """The address of a listener; a unix socket is for its owner alone."""
+    if isinstance(address, PipeAddress):
+        return pb.address_pb2.Address(pipe=pb.address_pb2.Pipe(path=address.path, mode=0o600))
+    return socket_address(address.host, address.port)

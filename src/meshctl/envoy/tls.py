@@ -1,0 +1,80 @@
+"""mTLS between sidecars: TLS contexts whose certificates and roots come by SDS.  Pure.
+
+Peers are matched by SPIFFE ID, a URI in the subject alternative name
+(https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md), never by host name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshctl.envoy import pb
+from meshctl.envoy.sources import ads_source
+
+LEAF_SECRET = "leaf"  # noqa: S105 - the name of a resource
+ROOTS_SECRET = "roots"  # noqa: S105
+
+
+def downstream_tls(trust_domain: str) -> Any:
+    """The transport socket of an inbound listener: a client certificate of the trust domain is required."""
+    prefix = pb.string_pb2.StringMatcher(prefix=f"spiffe://{trust_domain}/")
+    context = pb.tls_pb2.DownstreamTlsContext(
+        common_tls_context=_common(prefix, alpn=("h2", "http/1.1")),
+        require_client_certificate=pb.bool_value(True),
+    )
+    return _socket(context)
+
+
+def upstream_tls(identity: str, *, http: bool) -> Any:
+    """The transport socket of a cluster whose sidecars must prove ``identity``."""
+    exact = pb.string_pb2.StringMatcher(exact=identity)
+    context = pb.tls_pb2.UpstreamTlsContext(common_tls_context=_common(exact, alpn=("h2",) if http else ()))
+    return _socket(context)
+
+
+def external_tls(host: str, *, http2: bool) -> Any:
+    """The transport socket to an address outside the mesh: verified against the system's roots by host name."""
+    validation = pb.common_pb2.CertificateValidationContext(
+        trusted_ca=None,
+        system_root_certs=pb.common_pb2.CertificateValidationContext.SystemRootCerts(),
+    )
+    common = pb.tls_pb2.CommonTlsContext(validation_context=validation, alpn_protocols=["h2"] if http2 else [])
+    context = pb.tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=host, auto_sni_san_validation=True)
+    return _socket(context)
+
+
+def build_secrets(leaf_chain: bytes, leaf_key: bytes, roots: bytes) -> tuple[Any, Any]:
+    """The two secrets of a sidecar, PEM in both: its certificate with key, and the roots that it trusts."""
+    certificate = pb.common_pb2.TlsCertificate(
+        certificate_chain=pb.base_pb2.DataSource(inline_bytes=leaf_chain),
+        private_key=pb.base_pb2.DataSource(inline_bytes=leaf_key),
+    )
+    trusted = pb.common_pb2.CertificateValidationContext(trusted_ca=pb.base_pb2.DataSource(inline_bytes=roots))
+    return (
+        pb.secret_pb2.Secret(name=LEAF_SECRET, tls_certificate=certificate),
+        pb.secret_pb2.Secret(name=ROOTS_SECRET, validation_context=trusted),
+    )
+
+
+def _common(peer: Any, *, alpn: tuple[str, ...]) -> Any:
+    matcher = pb.common_pb2.SubjectAltNameMatcher(
+        san_type=pb.common_pb2.SubjectAltNameMatcher.SanType.URI, matcher=peer
+    )
+    combined = pb.tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
+        default_validation_context=pb.common_pb2.CertificateValidationContext(match_typed_subject_alt_names=[matcher]),
+        validation_context_sds_secret_config=_sds(ROOTS_SECRET),
+    )
+    return pb.tls_pb2.CommonTlsContext(
+        tls_params=pb.common_pb2.TlsParameters(tls_minimum_protocol_version=pb.common_pb2.TlsParameters.TLSv1_3),
+        tls_certificate_sds_secret_configs=[_sds(LEAF_SECRET)],
+        combined_validation_context=combined,
+        alpn_protocols=list(alpn),
+    )
+
+
+def _sds(name: str) -> Any:
+    return pb.secret_pb2.SdsSecretConfig(name=name, sds_config=ads_source())
+
+
+def _socket(context: Any) -> Any:
+    return pb.base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))

@@ -1,0 +1,224 @@
+"""Mesh + facts -> MeshPlan: what every sidecar and the gateway are to do.  Pure.
+
+Invariant 1: the same mesh and facts give the same plan, everything sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from meshctl.identity.spiffe import spiffe_id
+from meshctl.plan.addresses import LOOPBACK, outbound_key, upstream_key
+from meshctl.plan.facts import Facts, InstanceFact
+from meshctl.plan.model import (
+    ClusterPlan,
+    Endpoint,
+    EndpointsPlan,
+    ExternalCluster,
+    Forward,
+    HttpListener,
+    InboundTls,
+    ListenerPlan,
+    LocalCluster,
+    Match,
+    MeshCluster,
+    MeshPlan,
+    PassthroughCluster,
+    PipeAddress,
+    ProxyPlan,
+    Route,
+    RouteTable,
+    SocketAddress,
+    TcpListener,
+    VirtualHost,
+)
+from meshctl.plan.policies.health_check import plan_health_check
+from meshctl.plan.policies.load_balancing import plan_load_balancing
+from meshctl.plan.policies.timeouts import CONNECT_TIMEOUT, EXTERNAL_CONNECT_TIMEOUT
+from meshctl.plan.routes import (
+    GATEWAY,
+    PASSTHROUGH,
+    cluster_name,
+    gateway_table,
+    outbound_table,
+    split_of,
+    upstream_table,
+)
+from meshctl.spec.schema import Mesh, Service
+
+INSTANCE_HEADER = "x-meshctl-instance"
+VERSION_HEADER = "x-meshctl-version"
+"""Set on every answer by the sidecar of the instance that gave it."""
+
+
+def build(mesh: Mesh, facts: Facts) -> MeshPlan:
+    """Plan every proxy of the mesh: one sidecar per service that runs here, and the gateway."""
+    proxies = {
+        service.name: _plan_sidecar(mesh, service, facts)
+        for service in mesh.services.values()
+        if service.address is None
+    }
+    proxies[GATEWAY] = _plan_gateway(mesh, facts)
+    return MeshPlan(proxies=dict(sorted(proxies.items())))
+
+
+def upstreams_of(mesh: Mesh, service: Service, facts: Facts) -> tuple[Service, ...]:
+    """The services that a service may call: those it declares, and those that anyone may call."""
+    names = (set(service.upstreams) | set(facts.open_services)) - {service.name}
+    return tuple(mesh.services[name] for name in sorted(names) if name in mesh.services)
+
+
+def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
+    upstreams = upstreams_of(mesh, service, facts)
+    own = [i for i in sorted(facts.instances, key=lambda i: i.id) if i.service == service.name]
+    listeners: list[ListenerPlan] = [_inbound_listener(mesh, service, instance) for instance in own]
+    tables = [_inbound_table(instance) for instance in own if service.protocol != "tcp"]
+    listeners.append(
+        HttpListener(
+            name="outbound",
+            address=SocketAddress(LOOPBACK, facts.ports[outbound_key(service.name)]),
+            role="outbound",
+            route_table="outbound",
+            passthrough=mesh.egress == "allow_any",
+        )
+    )
+    tables.append(outbound_table(mesh, service.name, upstreams, facts))
+    for upstream in upstreams:
+        if upstream.name not in service.upstreams:
+            continue
+        name = f"upstream/{upstream.name}"
+        address = SocketAddress(LOOPBACK, facts.ports[upstream_key(service.name, upstream.name)])
+        if upstream.protocol == "tcp":
+            listeners.append(TcpListener(name=name, address=address, split=split_of(upstream, facts)))
+        else:
+            listeners.append(HttpListener(name=name, address=address, role="outbound", route_table=name))
+            tables.append(upstream_table(upstream, facts))
+    clusters, endpoints = _upstream_clusters(mesh, upstreams, facts)
+    for instance in own:
+        clusters.append(_local_cluster(service, instance))
+        local = (Endpoint(host=instance.host, port=instance.port),) if instance.listening else ()
+        endpoints.append(EndpointsPlan(cluster=f"local/{instance.id}", endpoints=local))
+    return _proxy(mesh, service.name, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
+
+
+def _plan_gateway(mesh: Mesh, facts: Facts) -> ProxyPlan:
+    callable_services = [s for _, s in sorted(mesh.services.items()) if not s.is_job]
+    listeners: list[ListenerPlan] = [
+        HttpListener(
+            name="outbound",
+            address=PipeAddress(facts.gateway_pipe),
+            role="outbound",
+            route_table="outbound",
+            passthrough=mesh.egress == "allow_any",
+        )
+    ]
+    tables = [outbound_table(mesh, GATEWAY, callable_services, facts)]
+    if mesh.gateway is not None:
+        address = SocketAddress(mesh.gateway.host, mesh.gateway.port)
+        listeners.append(HttpListener(name=GATEWAY, address=address, role="gateway", route_table=GATEWAY))
+        tables.append(gateway_table(mesh.gateway, mesh.services, facts))
+    clusters, endpoints = _upstream_clusters(mesh, callable_services, facts)
+    return _proxy(mesh, GATEWAY, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
+
+
+def _proxy(
+    mesh: Mesh,
+    node: str,
+    *,
+    listeners: Iterable[ListenerPlan],
+    tables: Iterable[RouteTable],
+    clusters: list[ClusterPlan],
+    endpoints: Iterable[EndpointsPlan],
+) -> ProxyPlan:
+    if mesh.egress == "allow_any":
+        clusters.append(PassthroughCluster(name=PASSTHROUGH, connect_timeout=EXTERNAL_CONNECT_TIMEOUT))
+    return ProxyPlan(
+        node=node,
+        identity=spiffe_id(mesh.trust_domain, node),
+        listeners=tuple(sorted(listeners, key=lambda item: item.name)),
+        route_tables=tuple(sorted(tables, key=lambda item: item.name)),
+        clusters=tuple(sorted(clusters, key=lambda item: item.name)),
+        endpoints=tuple(sorted(endpoints, key=lambda item: item.cluster)),
+    )
+
+
+def _inbound_listener(mesh: Mesh, service: Service, instance: InstanceFact) -> ListenerPlan:
+    name = f"inbound/{instance.id}"
+    address = SocketAddress(LOOPBACK, instance.inbound_port)
+    tls = InboundTls(trust_domain=mesh.trust_domain)
+    if service.protocol == "tcp":
+        return TcpListener(name=name, address=address, split=((f"local/{instance.id}", 100),), tls=tls)
+    return HttpListener(name=name, address=address, role="inbound", route_table=name, tls=tls)
+
+
+def _inbound_table(instance: InstanceFact) -> RouteTable:
+    # The caller's sidecar keeps the time and retries; here a request is only handed on.
+    action = Forward(
+        split=((f"local/{instance.id}", 100),),
+        timeout=0.0,
+        response_headers=((INSTANCE_HEADER, instance.id), (VERSION_HEADER, instance.version)),
+    )
+    route = Route(name=instance.service, match=Match(), action=action)
+    host = VirtualHost(name=instance.id, domains=("*",), routes=(route,))
+    return RouteTable(name=f"inbound/{instance.id}", virtual_hosts=(host,))
+
+
+def _local_cluster(service: Service, instance: InstanceFact) -> LocalCluster:
+    return LocalCluster(
+        name=f"local/{instance.id}",
+        protocol=service.protocol,
+        health_check=plan_health_check(service),
+        connect_timeout=CONNECT_TIMEOUT,
+    )
+
+
+def _upstream_clusters(
+    mesh: Mesh, upstreams: Sequence[Service], facts: Facts
+) -> tuple[list[ClusterPlan], list[EndpointsPlan]]:
+    clusters: list[ClusterPlan] = []
+    endpoints: list[EndpointsPlan] = []
+    for upstream in upstreams:
+        if upstream.address is not None:
+            clusters.append(_external_cluster(upstream))
+            continue
+        instances = [i for i in facts.instances if i.service == upstream.name]
+        versions = set(upstream.versions) | set(upstream.split) | {i.version for i in instances}
+        for version in sorted(versions):
+            name = cluster_name(upstream, version)
+            clusters.append(
+                MeshCluster(
+                    name=name,
+                    identity=spiffe_id(mesh.trust_domain, upstream.name),
+                    protocol=upstream.protocol,
+                    load_balancing=plan_load_balancing(upstream),
+                    connect_timeout=CONNECT_TIMEOUT,
+                )
+            )
+            endpoints.append(_mesh_endpoints(name, [i for i in instances if i.version == version]))
+    return clusters, endpoints
+
+
+def _mesh_endpoints(cluster: str, instances: Iterable[InstanceFact]) -> EndpointsPlan:
+    # Those that never were ready, and those being drained, are not endpoints at all: a draining one would be
+    # sent requests still if it were the only one.
+    shown = [
+        Endpoint(host=LOOPBACK, port=i.inbound_port, health="healthy" if i.health == "healthy" else "unhealthy")
+        for i in sorted(instances, key=lambda i: i.id)
+        if i.health in ("healthy", "unhealthy")
+    ]
+    return EndpointsPlan(cluster=cluster, endpoints=tuple(shown))
+
+
+def _external_cluster(service: Service) -> ExternalCluster:
+    address = service.address
+    assert address is not None
+    return ExternalCluster(
+        name=cluster_name(service, ""),
+        host=address.host,
+        port=address.port,
+        tls=address.tls,
+        protocol=service.protocol,
+        load_balancing=plan_load_balancing(service),
+        health_check=plan_health_check(service),
+        connect_timeout=EXTERNAL_CONNECT_TIMEOUT,
+    )

@@ -1,0 +1,41 @@
+"""What is so at this moment and not in the topology: instances, their health, ports.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+InstanceHealth = Literal["healthy", "unhealthy", "draining", "starting"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceFact:
+    """One instance: where its application and its inbound listener are, and how it is.
+
+    ``listening`` is True once its application answers, so that its own sidecar may check it and hand it requests;
+    callers get it as an endpoint while it is ``healthy``, and as an unhealthy one while it is ``unhealthy``.
+    """
+
+    id: str
+    service: str
+    version: str
+    host: str
+    port: int
+    inbound_port: int
+    listening: bool
+    health: InstanceHealth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything ``build`` needs beside the Mesh: ``ports`` by the keys of plan.addresses.
+
+    ``gateway_pipe`` is the unix socket through which the command line calls any service as the gateway;
+    ``open_services`` were registered without being in the topology, so that every service may call them.
+    """
+
+    instances: tuple[InstanceFact, ...]
+    ports: Mapping[str, int]
+    gateway_pipe: str
+    open_services: tuple[str, ...] = ()

@@ -1,0 +1,212 @@
+"""The intermediate form between topology and Envoy: what each proxy is to do, in our own words.  Pure, no protobuf.
+
+A MeshPlan is one ProxyPlan per sidecar (and one for the gateway).  Everything is sorted and frozen, so that equal
+meshes and facts give equal plans, and a plan that did not change need not be translated again.  Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from meshctl.plan.policies.health_check import HealthCheckPlan
+from meshctl.plan.policies.load_balancing import LoadBalancingPlan
+from meshctl.plan.policies.retry import RetryPlan
+
+EndpointHealth = Literal["healthy", "unhealthy"]
+AppProtocol = Literal["http", "grpc", "tcp"]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketAddress:
+    """A TCP address; ``host`` is an IP address."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PipeAddress:
+    """A unix socket."""
+
+    path: str
+
+
+Address = SocketAddress | PipeAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundTls:
+    """A listener that wants mTLS: only clients of ``trust_domain`` with a certificate of the mesh's CA may connect."""
+
+    trust_domain: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpListener:
+    """An HTTP listener (HTTP/1.1, HTTP/2 and upgrades) whose routes are a table of their own.
+
+    ``role`` decides what is trusted: ``gateway`` faces the outside, ``outbound`` the own service, ``inbound`` other
+    sidecars. ``passthrough`` is True where hosts outside the mesh may be reached.
+    """
+
+    name: str
+    address: Address
+    role: Literal["inbound", "outbound", "gateway"]
+    route_table: str
+    tls: InboundTls | None = None
+    passthrough: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpListener:
+    """A TCP listener that forwards connections to clusters by weight (weights sum to 100)."""
+
+    name: str
+    address: Address
+    split: tuple[tuple[str, int], ...]
+    tls: InboundTls | None = None
+
+
+ListenerPlan = HttpListener | TcpListener
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """What a request must look like; all given conditions hold at once. ``path_prefix`` counts whole segments."""
+
+    path_prefix: str = "/"
+    methods: tuple[str, ...] = ()
+    header_present: str = ""
+    single_label_host: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """Send the request on to clusters by weight; ``timeout`` 0 means none of the proxy's own.
+
+    ``host_rewrite`` is the Host that the upstream gets, empty to leave it; ``response_headers`` are set on the answer.
+    """
+
+    split: tuple[tuple[str, int], ...]
+    timeout: float
+    retry: RetryPlan | None = None
+    host_rewrite: str = ""
+    response_headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Answer at once. ``body`` is text in which ``{host}`` and ``{path}`` stand for those of the request."""
+
+    status: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One rule of a virtual host; the first that matches wins."""
+
+    name: str
+    match: Match
+    action: Forward | Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualHost:
+    """The routes of some host names (``*`` for all others)."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTable:
+    """A named set of virtual hosts: one xDS RouteConfiguration."""
+
+    name: str
+    virtual_hosts: tuple[VirtualHost, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshCluster:
+    """The instances of one version of a mesh service, reached over mTLS; their sidecars must prove ``identity``."""
+
+    name: str
+    identity: str
+    protocol: AppProtocol
+    load_balancing: LoadBalancingPlan
+    connect_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalCluster:
+    """A sidecar's own instance, in plain text on loopback."""
+
+    name: str
+    protocol: AppProtocol
+    health_check: HealthCheckPlan | None
+    connect_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalCluster:
+    """An address outside the mesh, resolved by DNS; with ``tls`` the host's certificate is verified."""
+
+    name: str
+    host: str
+    port: int
+    tls: bool
+    protocol: AppProtocol
+    load_balancing: LoadBalancingPlan
+    health_check: HealthCheckPlan | None
+    connect_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassthroughCluster:
+    """Any host the request names, resolved as requests come."""
+
+    name: str
+    connect_timeout: float
+
+
+ClusterPlan = MeshCluster | LocalCluster | ExternalCluster | PassthroughCluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One address of a cluster."""
+
+    host: str
+    port: int
+    health: EndpointHealth = "healthy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointsPlan:
+    """The endpoints of one cluster, by address."""
+
+    cluster: str
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyPlan:
+    """Everything one proxy is to do. ``node`` is the sidecar's name: its service's, or ``gateway``."""
+
+    node: str
+    identity: str
+    listeners: tuple[ListenerPlan, ...]
+    route_tables: tuple[RouteTable, ...]
+    clusters: tuple[ClusterPlan, ...]
+    endpoints: tuple[EndpointsPlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshPlan:
+    """The plans of all proxies, by node."""
+
+    proxies: Mapping[str, ProxyPlan]
