@@ -75,7 +75,7 @@ def _external_cluster(plan: ExternalCluster) -> Any:
     cluster.dns_lookup_family = pb.cluster_pb2.Cluster.DnsLookupFamily.V4_PREFERRED
     cluster.load_assignment.CopyFrom(build_assignment(plan.name, (Endpoint(host=plan.host, port=plan.port),)))
     if plan.tls:
-        cluster.transport_socket.CopyFrom(external_tls(plan.host, http2=plan.protocol == "grpc"))
+        cluster.transport_socket.CopyFrom(external_tls(plan.host, roots_file=plan.roots_file, http2=plan.protocol == "grpc"))
     if plan.health_check is not None:
         cluster.health_checks.append(_health_check(plan.health_check, host=plan.host))
     if plan.protocol != "tcp":

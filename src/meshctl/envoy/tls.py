@@ -32,12 +32,9 @@ def upstream_tls(identity: str, *, http: bool) -> Any:
     return _socket(context)
 
 
-def external_tls(host: str, *, http2: bool) -> Any:
-    """The transport socket to an address outside the mesh: verified against the system's roots by host name."""
-    validation = pb.common_pb2.CertificateValidationContext(
-        trusted_ca=None,
-        system_root_certs=pb.common_pb2.CertificateValidationContext.SystemRootCerts(),
-    )
+def external_tls(host: str, *, roots_file: str, http2: bool) -> Any:
+    """The transport socket to an address outside the mesh: its certificate must hold its host name."""
+    validation = pb.common_pb2.CertificateValidationContext(trusted_ca=pb.base_pb2.DataSource(filename=roots_file))
     common = pb.tls_pb2.CommonTlsContext(validation_context=validation, alpn_protocols=["h2"] if http2 else [])
     context = pb.tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=host, auto_sni_san_validation=True)
     return _socket(context)

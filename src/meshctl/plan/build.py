@@ -179,7 +179,7 @@ def _upstream_clusters(
     endpoints: list[EndpointsPlan] = []
     for upstream in upstreams:
         if upstream.address is not None:
-            clusters.append(_external_cluster(upstream))
+            clusters.append(_external_cluster(upstream, facts))
             continue
         instances = [i for i in facts.instances if i.service == upstream.name]
         versions = set(upstream.versions) | set(upstream.split) | {i.version for i in instances}
@@ -209,7 +209,7 @@ def _mesh_endpoints(cluster: str, instances: Iterable[InstanceFact]) -> Endpoint
     return EndpointsPlan(cluster=cluster, endpoints=tuple(shown))
 
 
-def _external_cluster(service: Service) -> ExternalCluster:
+def _external_cluster(service: Service, facts: Facts) -> ExternalCluster:
     address = service.address
     assert address is not None
     return ExternalCluster(
@@ -217,6 +217,7 @@ def _external_cluster(service: Service) -> ExternalCluster:
         host=address.host,
         port=address.port,
         tls=address.tls,
+        roots_file=facts.system_roots,
         protocol=service.protocol,
         load_balancing=plan_load_balancing(service),
         health_check=plan_health_check(service),

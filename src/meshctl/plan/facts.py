@@ -31,6 +31,7 @@ class InstanceFact:
 class Facts:
     """Everything ``build`` needs beside the Mesh: ``ports`` by the keys of plan.addresses.
 
+    ``system_roots`` is the PEM file of the authorities that this machine trusts;
     ``gateway_pipe`` is the unix socket through which the command line calls any service as the gateway;
     ``open_services`` were registered without being in the topology, so that every service may call them.
     """
@@ -38,4 +39,5 @@ class Facts:
     instances: tuple[InstanceFact, ...]
     ports: Mapping[str, int]
     gateway_pipe: str
+    system_roots: str = "/etc/ssl/certs/ca-certificates.crt"
     open_services: tuple[str, ...] = ()

@@ -153,12 +153,13 @@ class LocalCluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalCluster:
-    """An address outside the mesh, resolved by DNS; with ``tls`` the host's certificate is verified."""
+    """An address outside the mesh, resolved by DNS; with ``tls`` its certificate is verified against ``roots_file``."""
 
     name: str
     host: str
     port: int
     tls: bool
+    roots_file: str
     protocol: AppProtocol
     load_balancing: LoadBalancingPlan
     health_check: HealthCheckPlan | None
