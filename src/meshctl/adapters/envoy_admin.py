@@ -36,8 +36,8 @@ class EnvoyAdmin(ProxyAdmin):
 async def _exchange(method: str, socket: str, path: str) -> str:
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
-        # HTTP/1.0, so that the answer ends with the connection and is not chunked.
-        writer.write(f"{method} {path} HTTP/1.0\r\nhost: admin\r\ncontent-length: 0\r\n\r\n".encode())
+        request = f"{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        writer.write(request.encode())
         await writer.drain()
         answer = await reader.read(-1)
     finally:
@@ -46,4 +46,18 @@ async def _exchange(method: str, socket: str, path: str) -> str:
     status = head.split(b" ", 2)[1:2]
     if not status or int(status[0]) != _OK:
         raise OSError(f"{method} {path} at {socket}: {head[:80]!r} {body[:200]!r}")
-    return body.decode()
+    chunked = b"transfer-encoding: chunked" in head.lower()
+    return (_join_chunks(body) if chunked else body).decode()
+
+
+def _join_chunks(body: bytes) -> bytes:
+    # Source: RFC 9112, section 7.1; Envoy's admin sends neither chunk extensions nor trailers.
+    joined = bytearray()
+    at = 0
+    while True:
+        end = body.index(b"\r\n", at)
+        size = int(body[at:end], 16)
+        if size == 0:
+            return bytes(joined)
+        joined += body[end + 2 : end + 2 + size]
+        at = end + 2 + size + 2

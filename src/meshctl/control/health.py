@@ -34,7 +34,8 @@ class HealthReader:
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """``sidecars`` gives the instances behind each running sidecar's admin socket; ``report`` takes an instance
-        and whether Envoy's check passes (None: its sidecar does not answer, or does not know the instance yet)."""
+        and whether Envoy's check passes (None: its sidecar does not answer, or does not know the instance yet).
+        """
         self._admin = admin
         self._sidecars = sidecars
         self._report = report
