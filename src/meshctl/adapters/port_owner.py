@@ -93,11 +93,7 @@ def _listeners(port: int) -> list[int]:
     except psutil.AccessDenied:  # macOS without root: each of one's own processes may still be asked
         return [pid for pid in psutil.pids() if _listens(pid, port)]
     return sorted(
-        {
-            connection.pid
-            for connection in connections
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid is not None
-        }
+        {entry.pid for entry in connections if entry.pid is not None and _is_listener(entry.status, entry.laddr, port)}
     )
 
 
@@ -106,10 +102,11 @@ def _listens(pid: int, port: int) -> bool:
         connections = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:
         return False
-    return any(
-        connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-        for connection in connections
-    )
+    return any(_is_listener(entry.status, entry.laddr, port) for entry in connections)
+
+
+def _is_listener(status: str, address: tuple[object, ...], port: int) -> bool:
+    return status == psutil.CONN_LISTEN and len(address) == 2 and address[1] == port
 
 
 def _shorten(command: str, limit: int = 120) -> str:
