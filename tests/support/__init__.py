@@ -1,0 +1,1 @@
+"""Shared by tests: golden cases, real Envoy, meshes in temporary folders."""
