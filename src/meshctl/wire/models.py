@@ -333,6 +333,26 @@ class DoctorReport(Shape, frozen=True, kw_only=True):
     checks: list[DoctorCheck]
 
 
+class ValidationReport(Shape, frozen=True, kw_only=True):
+    """``meshctl validate -o json``; the counts are 0 when the topology is not valid."""
+
+    valid: bool
+    files: list[str]
+    services: int
+    upstreams: int
+    problems: list[ProblemShape]
+
+
+class VersionReport(Shape, frozen=True, kw_only=True):
+    """``meshctl version -o json``; ``envoy`` and ``envoy_path`` are empty when there is no Envoy."""
+
+    meshctl: str
+    envoy: str
+    envoy_path: str
+    python: str
+    platform: str
+
+
 def encode(shape: Shape) -> bytes:
     """One shape as JSON bytes."""
     return msgspec.json.encode(shape)
