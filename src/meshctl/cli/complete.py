@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -15,19 +13,6 @@ from meshctl.cli.project import files_of, find_project, load_mesh, read_source
 
 _TIMEOUT = 0.3
 """Seconds that a press of the tab key may wait for the mesh."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP to a unix socket with the standard library: loading aiohttp would cost more than the answer."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT)
-        self.sock.connect(self._path)
 
 
 def complete_services(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -59,17 +44,22 @@ def _list_names(ctx: typer.Context) -> list[tuple[str, tuple[str, ...]]]:
 
 def _ask_mesh(ctx: typer.Context) -> list[tuple[str, tuple[str, ...]]]:
     path = find_project(ctx, files=files_of(ctx)).paths.api_socket
-    if not os.path.exists(path):  # noqa: PTH110 - pathlib adds nothing here
-        return []
-    connection = _UnixConnection(path)
     try:
-        connection.request("GET", "/v1/status")
-        status: dict[str, Any] = json.loads(connection.getresponse().read())
+        answer = _get_status(path)
     except OSError:
         return []
-    finally:
-        connection.close()
+    status: dict[str, Any] = json.loads(answer)
     return [(s["name"], tuple(i["id"] for i in s["instances"])) for s in status["services"]]
+
+
+def _get_status(path: str) -> bytes:
+    """``GET /v1/status`` by hand in HTTP/1.0: the answer ends with the connection, and no HTTP library is loaded."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT)
+        connection.connect(path)
+        connection.sendall(b"GET /v1/status HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    return answer.partition(b"\r\n\r\n")[2]
 
 
 def _read_topology(ctx: typer.Context) -> list[tuple[str, tuple[str, ...]]]:

@@ -51,7 +51,7 @@ PANEL_TOOLS = "Prepare and check"
 
 def example(*commands: str) -> str:
     """The end of a command's help: one or more command lines that work as they stand."""
-    return "\n\n".join(["Example:" if len(commands) == 1 else "Examples:", *(f"  {command}" for command in commands)])
+    return "\n".join(["Example:" if len(commands) == 1 else "Examples:", *(f"  {command}" for command in commands)])
 
 
 def parse_duration(text: str, *, option: str) -> float:

@@ -1,0 +1,111 @@
+"""What the API needs of the control plane, in wire shapes.  Pure (declarations only).
+
+The control plane fits this Protocol structurally; so does the fake in tests/fakes/backend.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from meshctl.wire.models import (
+    AppliedResult,
+    CallTarget,
+    CertificateList,
+    CertificateReport,
+    Event,
+    LogLine,
+    MeshStatus,
+    ProxyConfig,
+    ProxyStatusList,
+    ReadyResult,
+    RegisterRequest,
+    RegisterResult,
+    RestartRequest,
+    RotateRequest,
+    ScaleRequest,
+    UpRequest,
+    UpResult,
+)
+
+
+class Backend(Protocol):
+    """The control plane of one mesh. Methods raise leaves of MeshctlError; times are seconds since the epoch."""
+
+    def status(self) -> MeshStatus:
+        """The whole mesh as it is now."""
+        ...
+
+    async def up(self, request: UpRequest) -> UpResult:
+        """Commit a topology and begin to bring it into effect; returns when it is accepted, not when all is ready."""
+        ...
+
+    async def ready(self, timeout: float | None) -> ReadyResult:
+        """Wait until everything is ready and every sidecar synced, something failed, or ``timeout`` seconds passed."""
+        ...
+
+    async def down(self, force: bool) -> None:  # noqa: FBT001 - one argument
+        """Stop everything and return when nothing is left; a second call with ``force`` makes a running one kill."""
+        ...
+
+    def events(self, since: int | None, follow: bool) -> AsyncIterator[Event]:  # noqa: FBT001 - a wire parameter
+        """Events after sequence number ``since`` (None: all that are kept), then, with ``follow``, those to come."""
+        ...
+
+    def logs(
+        self,
+        *,
+        sources: list[str],
+        sidecars: bool,
+        tail: int | None,
+        since: float | None,
+        until: float | None,
+        grep: str,
+        follow: bool,
+    ) -> AsyncIterator[LogLine]:
+        """Captured lines of services or instances (``sources`` empty: all), merged by time, then those to come."""
+        ...
+
+    async def scale(self, request: ScaleRequest) -> AppliedResult:
+        """Set the number of instances of a version; returns when it is in effect."""
+        ...
+
+    async def restart(self, request: RestartRequest) -> AppliedResult:
+        """Restart services or instances one after another; returns when they are ready again."""
+        ...
+
+    async def register(self, request: RegisterRequest) -> RegisterResult:
+        """Add an instance that someone else runs; returns when its callers know of it."""
+        ...
+
+    async def heartbeat(self, registration_id: str) -> RegisterResult:
+        """Renew the TTL of a registration."""
+        ...
+
+    async def deregister(self, registration_id: str) -> AppliedResult:
+        """Remove a registration; returns when no caller uses it any more."""
+        ...
+
+    def certificates(self) -> CertificateList:
+        """All certificates of the mesh."""
+        ...
+
+    async def rotate(self, request: RotateRequest) -> AppliedResult:
+        """Rotate certificates; returns when the sidecars serve the new ones."""
+        ...
+
+    async def verify_certificates(self) -> CertificateReport:
+        """Check files, chains, and what each sidecar really serves."""
+        ...
+
+    def proxy_status(self) -> ProxyStatusList:
+        """The sync state of every sidecar, by xDS type."""
+        ...
+
+    async def proxy_config(self, sidecar: str, kind: str) -> ProxyConfig:
+        """What one sidecar has of ``clusters``, ``routes``, ``listeners``, ``endpoints`` or ``secrets``."""
+        ...
+
+    def call_target(self, source: str) -> CallTarget:
+        """Where to connect to send a request as the service ``source`` (or ``gateway``) would."""
+        ...
