@@ -1,1 +1,210 @@
-"""Composition root: the only module that names adapters."""
+"""Composition root: the only module that names adapters, and the life of the daemon.  I/O.
+
+The daemon is crash-only: it may be killed at any moment.  Services, sidecars and the keeper that owns them go on, and
+the next daemon of the same folder takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import ssl
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from meshctl.adapters.ads_grpc import AdsServer
+from meshctl.adapters.cert_files import FileAuthority
+from meshctl.adapters.clock import SystemClock
+from meshctl.adapters.envoy_admin import EnvoyAdmin
+from meshctl.adapters.envoy_binary import find_envoy
+from meshctl.adapters.log_files import read_logs
+from meshctl.adapters.port_owner import explain_port, port_is_free
+from meshctl.adapters.processes import KeeperHost
+from meshctl.adapters.sqlite_store import SqliteStore
+from meshctl.api.server import serve
+from meshctl.control.certs import CertRunner
+from meshctl.control.control_plane import ControlPlane
+from meshctl.control.engine import Engine, Parts
+from meshctl.control.events import EventLog
+from meshctl.control.health import HealthReader
+from meshctl.control.identity import MeshIdentity
+from meshctl.control.probes import run_probe
+from meshctl.control.publisher import Publisher
+from meshctl.control.supervisor import Supervisor
+from meshctl.control.topology import PortProbe, Topology
+from meshctl.envoy.translate import Credentials
+from meshctl.errors import ConflictError, MeshctlError
+from meshctl.lifecycle.specs import Surroundings
+from meshctl.spec.schema import Mesh
+from meshctl.wire.models import AppliedResult
+from meshctl.wire.paths import MeshPaths, locate
+
+_log = logging.getLogger("meshctl")
+
+_PUBLISH_TIMEOUT = 10.0
+_ROOTS_FALLBACK = "/etc/ssl/certs/ca-certificates.crt"
+
+
+def run_daemon(directory: str, *, teardown: bool = False) -> int:
+    """Run the control plane of a folder until the mesh is taken down; returns the exit code.
+
+    With ``teardown`` nothing new is started: what an earlier daemon left running is stopped, and that is all.
+    """
+    paths = locate(directory, environ=os.environ, uid=os.getuid())
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        _make_private(Path(paths.state), Path(paths.runtime).parent, Path(paths.runtime), Path(paths.logs))
+        with _only_daemon(paths):
+            asyncio.run(_run(paths, teardown=teardown))
+    except MeshctlError as error:
+        _log.error("%s%s", error.message, f" ({error.hint})" if error.hint else "")
+        return 1
+    return 0
+
+
+async def _run(paths: MeshPaths, *, teardown: bool) -> None:
+    ended = asyncio.Event()
+    clock = SystemClock()
+    events = EventLog(clock)
+    store = SqliteStore(paths.database)
+    if store.recovered:
+        events.add("store.recovered", "store", store.recovered, "warning")
+    keeper = KeeperHost(
+        socket=paths.keeper_socket, state_dir=f"{paths.runtime}/processes", log_path=paths.log("keeper"), tag=paths.tag
+    )
+    await keeper.open()
+    engine = Engine()
+    ads = AdsServer(socket=paths.ads_socket, on_status=lambda _node, _status: engine.notify(), clock=clock)
+    await ads.start()
+    engine.attach(_make_parts(paths, engine, events=events, clock=clock, store=store, keeper=keeper, ads=ads))
+    plane = ControlPlane(engine, admin=EnvoyAdmin(), logs=read_logs, daemon_pid=os.getpid(), on_down=ended.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, ended.set)
+    await engine.start()
+    if teardown:
+        await plane.down(force=False)
+    else:
+        api = await serve(plane, paths.api_socket)
+        await ended.wait()
+        await api.close()
+    await engine.close()
+    await ads.stop()
+    await keeper.close(stop=engine.stopping)
+    if engine.stopping:
+        _remove_runtime(Path(paths.runtime))
+
+
+def _make_parts(
+    paths: MeshPaths,
+    engine: Engine,
+    *,
+    events: EventLog,
+    clock: SystemClock,
+    store: SqliteStore,
+    keeper: KeeperHost,
+    ads: AdsServer,
+) -> Parts:
+    def credentials(node: str) -> Credentials:
+        return engine.identity.credentials(node)
+
+    def make_identity(mesh: Mesh) -> MeshIdentity:
+        authority = FileAuthority(f"{paths.ca}/{mesh.trust_domain}", mesh=mesh.name, trust_domain=mesh.trust_domain)
+        authority.ensure_root(clock.now())
+        runner = CertRunner(
+            authority=authority,
+            clock=clock,
+            services=lambda: engine.nodes,
+            publish=publish_certificates,
+            report=lambda kind, subject, message, level: events.add(kind, subject, message, level),
+            wait=asyncio.sleep,
+        )
+        return MeshIdentity(trust_domain=mesh.trust_domain, authority=authority, runner=runner)
+
+    async def publish_certificates() -> AppliedResult:
+        start = clock.monotonic()
+        acked, total = await engine.publish_and_wait(_PUBLISH_TIMEOUT)
+        duration = (clock.monotonic() - start) * 1000
+        return AppliedResult(message="certificates", acked=acked, total=total, duration_ms=duration)
+
+    supervisor = Supervisor(
+        host=keeper,
+        probe=run_probe,
+        clock=clock,
+        drain=engine.drain,
+        recall=store.instances,
+        remember=store.put_instance,
+        forget=store.drop_instance,
+        report=lambda kind, subject, message, level: events.add(kind, subject, message, level),
+        changed=engine.instance_changed,
+        wait=asyncio.sleep,
+    )
+    around = Surroundings(
+        envoy=find_envoy(os.environ).path,
+        environment=dict(os.environ),
+        fallback_path=str(Path(sys.executable).parent),
+        bootstrap=paths.bootstrap,
+        log=paths.log,
+    )
+    return Parts(
+        paths=paths,
+        topology=Topology(store, PortProbe(explain=explain_port, is_free=port_is_free)),
+        publisher=Publisher(ads, credentials),
+        supervisor=supervisor,
+        make_identity=make_identity,
+        health=HealthReader(admin=EnvoyAdmin(), sidecars=engine.checked_sidecars, report=engine.take_check),
+        events=events,
+        clock=clock,
+        around=around,
+        system_roots=ssl.get_default_verify_paths().cafile or _ROOTS_FALLBACK,
+        sync=ads.status,
+    )
+
+
+def _make_private(*folders: Path) -> None:
+    """Make folders that nobody else can read, and refuse those that belong to somebody else."""
+    for folder in folders:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        if found.st_uid != os.getuid():
+            raise ConflictError(
+                f"{folder} belongs to user {found.st_uid}",
+                hint="remove it, or set XDG_RUNTIME_DIR to a folder of yours",
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)
+
+
+@contextmanager
+def _only_daemon(paths: MeshPaths) -> Iterator[None]:
+    """Hold the folder's lock, which the kernel lets go of however the daemon ends."""
+    descriptor = os.open(f"{paths.state}/daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConflictError("another control plane runs for this folder") from error
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_runtime(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        with suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()
+    with suppress(OSError):
+        folder.rmdir()

@@ -5,9 +5,10 @@ Enters and leaves: plain frozen values.  Pure (declarations only).  Times are se
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,4 +246,54 @@ class StateStore(Protocol):
 
     def drop_instance(self, instance_id: str) -> None:
         """Forget an instance."""
+        ...
+
+
+class LogEntry(Protocol):
+    """One captured line: ``source`` is the process's name, ``line`` has time, stream and text."""
+
+    @property
+    def source(self) -> str:
+        """The process's name."""
+        ...
+
+    @property
+    def line(self) -> CapturedLine:
+        """The line."""
+        ...
+
+
+class CapturedLine(Protocol):
+    """A line of output; ``time`` in seconds since the epoch."""
+
+    @property
+    def time(self) -> float:
+        """When it was captured."""
+        ...
+
+    @property
+    def stream(self) -> Literal["stdout", "stderr"]:
+        """Where it was written to."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The line without its newline."""
+        ...
+
+
+class LogReader(Protocol):
+    """Reads captured output of several processes, merged by time, and follows it on request."""
+
+    def __call__(
+        self,
+        paths: Callable[[], Mapping[str, str]],
+        *,
+        tail: int | None,
+        since: float | None,
+        until: float | None,
+        grep: re.Pattern[str] | None,
+        follow: bool,
+    ) -> AsyncIterator[LogEntry]:
+        """Lines of the files that ``paths`` gives by process name; asked again while it follows."""
         ...

@@ -19,6 +19,11 @@ class MeshPaths:
     runtime: str
 
     @property
+    def tag(self) -> str:
+        """What marks the processes of this mesh, in their environment."""
+        return _digest(self.directory)
+
+    @property
     def state(self) -> str:
         """The state folder."""
         return f"{self.directory}/.meshctl"
@@ -57,6 +62,11 @@ class MeshPaths:
     def keeper_socket(self) -> str:
         """The process keeper."""
         return f"{self.runtime}/keeper.sock"
+
+    @property
+    def gateway_pipe(self) -> str:
+        """Where the command line reaches any service as the gateway."""
+        return f"{self.runtime}/gateway.out"
 
     @property
     def daemon_log(self) -> str:

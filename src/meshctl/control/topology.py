@@ -1,0 +1,191 @@
+"""The desired state: topology, selection, replica counts, registrations and ports, kept in the store.  I/O (store).
+
+Invariant 6: every change is committed before anything acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from meshctl.errors import ConflictError, NotFoundError, PortTakenError
+from meshctl.plan.addresses import LOOPBACK, assign_ports, fixed_ports, needed_keys
+from meshctl.plan.effective import add_registered, open_services, select_services
+from meshctl.ports import Registration, StateStore, TopologySource
+from meshctl.spec.load import load
+from meshctl.spec.schema import Mesh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortProbe:
+    """How to learn of ports: why one cannot be listened on (empty when it can), and whether it is free."""
+
+    explain: Callable[[str, int], str]
+    is_free: Callable[[str, int], bool]
+
+
+class Topology:
+    """What the mesh is meant to be. Everything that changes it writes the store first."""
+
+    def __init__(self, store: StateStore, probe: PortProbe) -> None:
+        self._store = store
+        self._probe = probe
+        self.source: TopologySource | None = None
+        self.declared: Mesh | None = None
+        self.selection: tuple[str, ...] = store.selection()
+        self.replicas: dict[str, int] = dict(store.scales())
+        self.registrations: tuple[Registration, ...] = store.registrations()
+        self.ports: dict[str, int] = dict(store.ports())
+
+    def restore(self) -> bool:
+        """Take up the topology of an earlier control plane; False when there is none."""
+        source = self._store.topology()
+        if source is None:
+            return False
+        self.source = source
+        self.declared = load(source)
+        return True
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The mesh that is meant to run: the part asked for, with what was registered; None before any ``up``."""
+        if self.declared is None:
+            return None
+        return add_registered(select_services(self.declared, self.selection), self.registrations)
+
+    @property
+    def open_services(self) -> tuple[str, ...]:
+        """Registered names that the topology does not know."""
+        return open_services(self.declared, self.registrations) if self.declared is not None else ()
+
+    def replace(self, source: TopologySource, services: tuple[str, ...], *, in_use: frozenset[str]) -> None:
+        """Take a new topology, or raise and change nothing.
+
+        ``services`` is the part to run, empty for all; ``in_use`` are the keys of ports that the running mesh holds.
+
+        Raises:
+            InvalidTopology: the files have problems.
+            NotFoundError: a service asked for does not exist.
+            PortTakenError: a port that the topology fixes is held by another process.
+            ConflictError: it would change the trust domain of a running mesh.
+        """
+        declared = load(source)
+        before = self.declared
+        if in_use and before is not None and before.trust_domain != declared.trust_domain:
+            raise ConflictError(
+                f"the trust domain of a running mesh cannot change ({before.trust_domain} to {declared.trust_domain})",
+                hint="run: meshctl down, then meshctl up",
+            )
+        mesh = add_registered(select_services(declared, services), self.registrations)
+        replicas = {
+            key: count for key, count in self.replicas.items() if _replicas(declared, key) == _replicas(before, key)
+        }
+        ports = self._assign(mesh, replicas, self.registrations, in_use=in_use)
+        self._store.set_ports(ports)
+        self._store.set_scales(replicas)
+        self._store.set_selection(services)
+        self._store.set_topology(source)
+        self.source, self.declared, self.selection = source, declared, services
+        self.replicas, self.ports = replicas, ports
+
+    def set_replicas(self, service: str, version: str, count: int, *, in_use: frozenset[str]) -> str:
+        """Set how many instances of a version run; returns the version, which may be left empty for the only one."""
+        mesh = self._running()
+        found = mesh.services.get(service)
+        if found is None or not found.versions:
+            known = ", ".join(sorted(name for name, item in mesh.services.items() if item.versions))
+            raise NotFoundError(f"no service {service} whose instances meshctl runs", hint=f"services: {known}")
+        version = version or found.stable
+        if version not in found.versions:
+            raise NotFoundError(
+                f"{service} has no version {version}", hint=f"its versions: {', '.join(found.versions)}"
+            )
+        if found.versions[version].job:
+            raise ConflictError(f"{service} is a job: it runs once, in one instance")
+        replicas = {**self.replicas, f"{service}/{version}": count}
+        ports = self._assign(mesh, replicas, self.registrations, in_use=in_use)
+        self._store.set_ports(ports)
+        self._store.set_scales(replicas)
+        self.replicas, self.ports = replicas, ports
+        return version
+
+    def set_registrations(self, registrations: tuple[Registration, ...], *, in_use: frozenset[str]) -> None:
+        """Replace the registered instances."""
+        if self.declared is None:
+            raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
+        mesh = add_registered(select_services(self.declared, self.selection), registrations)
+        ports = self._assign(mesh, self.replicas, registrations, in_use=in_use)
+        self._store.set_ports(ports)
+        self._store.set_registrations(registrations)
+        self.registrations, self.ports = registrations, ports
+
+    def clear(self) -> None:
+        """Forget what holds only while the mesh runs: replica counts, registrations, the part asked for."""
+        self._store.set_scales({})
+        self._store.set_registrations(())
+        self._store.set_selection(())
+        self.replicas, self.registrations, self.selection = {}, (), ()
+
+    def _running(self) -> Mesh:
+        mesh = self.mesh
+        if mesh is None:
+            raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
+        return mesh
+
+    def _assign(
+        self,
+        mesh: Mesh,
+        replicas: Mapping[str, int],
+        registrations: tuple[Registration, ...],
+        *,
+        in_use: frozenset[str],
+    ) -> dict[str, int]:
+        fixed = fixed_ports(mesh, replicas)
+        reserved: list[int] = []
+        if mesh.gateway is not None:
+            reserved.append(mesh.gateway.port)
+        self._check_fixed(mesh, fixed, in_use)
+        remembered = {
+            key: port
+            for key, port in self.ports.items()
+            if key in in_use or (key not in fixed and self._probe.is_free(LOOPBACK, port))
+        }
+        return assign_ports(
+            needed_keys(mesh, replicas, [item.id for item in registrations]),
+            fixed=fixed,
+            remembered=remembered,
+            reserved=reserved,
+            seed=mesh.directory,
+            is_free=lambda port: self._probe.is_free(LOOPBACK, port),
+        )
+
+    def _check_fixed(self, mesh: Mesh, fixed: Mapping[str, int], in_use: frozenset[str]) -> None:
+        ours = {self.ports[key] for key in in_use if key in self.ports}
+        wanted = [(LOOPBACK, port, key) for key, port in fixed.items() if port not in ours]
+        if mesh.gateway is not None and not self._gateway_unchanged(mesh, in_use):
+            wanted.append((mesh.gateway.host, mesh.gateway.port, "the gateway"))
+        for host, port, key in wanted:
+            why = self._probe.explain(host, port)
+            if why:
+                what = key.removeprefix("app/")
+                raise PortTakenError(
+                    f"{what} cannot listen: {why}",
+                    hint="stop that process, or give another port in the topology",
+                )
+
+    def _gateway_unchanged(self, mesh: Mesh, in_use: frozenset[str]) -> bool:
+        before = self.declared.gateway if self.declared is not None else None
+        return (
+            "gateway" in in_use
+            and before is not None
+            and mesh.gateway is not None
+            and (before.host, before.port) == (mesh.gateway.host, mesh.gateway.port)
+        )
+
+
+def _replicas(mesh: Mesh | None, key: str) -> int | None:
+    if mesh is None:
+        return None
+    service, _, version = key.partition("/")
+    found = mesh.services.get(service)
+    return found.versions[version].replicas if found is not None and version in found.versions else None
