@@ -5,6 +5,7 @@ A CallTarget and a MeshRequest enter; a MeshResponse leaves as soon as the answe
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,9 @@ from meshctl.wire.models import CallTarget
 INSTANCE_HEADER = "x-meshctl-instance"
 VERSION_HEADER = "x-meshctl-version"
 """Which instance and version answered: set by the sidecar of the callee, absent when no instance was reached."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +60,8 @@ async def open_call(target: CallTarget, request: MeshRequest) -> AsyncIterator[M
         UsageError: the request cannot be written as HTTP.
         MeshctlError: the sidecar does not answer, or broke the connection off.
     """
-    headers = [("Host", request.service), *request.headers]
-    names = {name.lower() for name, _ in request.headers}
-    if "host" in names:
-        headers = headers[1:]
-    if "user-agent" not in names:
-        headers.append(("User-Agent", f"meshctl/{__version__}"))
-    url = URL.build(scheme="http", host=target.host or "localhost", port=target.port or 80).join(
-        URL(request.path, encoded=True)
-    )
+    headers = _complete_headers(request)
+    url = URL(f"http://{target.host or 'localhost'}:{target.port or 80}{request.path}")
     started = time.monotonic()
     try:
         async with (
@@ -94,12 +91,24 @@ async def open_call(target: CallTarget, request: MeshRequest) -> AsyncIterator[M
             f"the sidecar of {target.source} does not take connections: {error.strerror or error}",
             hint="`meshctl status` shows its state, `meshctl logs --sidecars` what it wrote",
         ) from None
-    except (aiohttp.InvalidURL, ValueError) as error:
-        raise UsageError(
-            f"this is no HTTP request: {error}", hint="write SERVICE/PATH, such as orders/orders?limit=5"
-        ) from None
     except aiohttp.ClientError as error:
         raise MeshctlError(
             f"the sidecar of {target.source} broke the connection off: {error}",
             hint="`meshctl logs --sidecars` shows what it wrote",
         ) from None
+
+
+def _complete_headers(request: MeshRequest) -> list[tuple[str, str]]:
+    """The headers to send; refuses what HTTP has no way to write (RFC 9110, 5.1, 5.5 and 9.1)."""
+    if not _TOKEN.fullmatch(request.method):
+        raise UsageError(f"{request.method!r} is no HTTP method", hint="write GET, POST, PUT, PATCH or DELETE")
+    for name, value in request.headers:
+        if not _TOKEN.fullmatch(name) or _UNPRINTABLE.search(value):
+            raise UsageError(f"{name!r}: {value!r} is no HTTP header", hint="write -H 'name: value'")
+    names = {name.lower() for name, _ in request.headers}
+    headers = list(request.headers)
+    if "host" not in names:
+        headers.insert(0, ("Host", request.service))
+    if "user-agent" not in names:
+        headers.append(("User-Agent", f"meshctl/{__version__}"))
+    return headers
