@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from meshctl.cli import errors
+from meshctl.cli import call, certs, doctor, errors, init, proxy, register, scale, validate, version
 from meshctl.cli.options import example
 from meshctl.cli.project import Settings, make_screen
 from meshctl.errors import MeshctlError
@@ -96,7 +96,7 @@ def read_settings(
     )
 
 
-VERBS: tuple[Any, ...] = ()
+VERBS: tuple[Any, ...] = (call, proxy, scale, register, certs, init, validate, doctor, version)
 """The verb groups, in the order of the help."""
 
 for _verb in VERBS:
