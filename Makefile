@@ -38,7 +38,7 @@ docs: $(READY) ## write the generated documents anew
 	$(BIN)/python scripts/gen_docs.py
 
 bench: $(READY) ## measure cost and speed against bare Envoys
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,48 @@
+"""A closed-loop HTTP/1.1 client: a number of connections, each with one request at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Requests answered with 200, those that were not, and the seconds of each."""
+
+    good: int
+    bad: int
+    seconds: tuple[float, ...]
+
+    def quantile(self, share: float) -> float:
+        """Seconds that this share of requests took at the most."""
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+async def drive(host: str, port: int, *, requests: int, connections: int, name: str = "app") -> Outcome:
+    """Send so many requests in all and wait for every answer."""
+    request = f"GET / HTTP/1.1\r\nhost: {name}\r\n\r\n".encode()
+    left = requests
+    taken: list[float] = []
+    bad = 0
+
+    async def one() -> None:
+        nonlocal left, bad
+        reader, writer = await asyncio.open_connection(host, port)
+        while left > 0:
+            left -= 1
+            start = time.perf_counter()
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            lower = head.lower()
+            at = lower.index(b"content-length:") + 15
+            await reader.readexactly(int(lower[at : lower.index(b"\r", at)]))
+            taken.append(time.perf_counter() - start)
+            if not head.startswith(b"HTTP/1.1 200"):
+                bad += 1
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return Outcome(len(taken) - bad, bad, tuple(taken))

@@ -1,0 +1,183 @@
+"""``make bench``: what the mesh costs, beside a bare pair of Envoys in the same run.
+
+Prints one line per figure with its bound, and ends with 1 when one is over.  Nothing here is part of the tests: the
+machines that run it are shared and noisy, so figures are ratios or quantiles of many repetitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.bare import bare_pair
+from benchmarks.load import drive
+from benchmarks.mesh import APP, app, folder_for_mesh, meshctl, status, write_topology
+from meshctl.client.client import MeshClient
+from meshctl.wire.models import SourceFileShape, UpRequest
+from meshctl.wire.paths import locate
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measurement; ``bound`` is what it should not exceed."""
+
+    name: str
+    value: float
+    bound: float
+    unit: str
+    note: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is within its bound."""
+        return self.value <= self.bound
+
+    def __str__(self) -> str:
+        mark = "ok  " if self.holds else "OVER"
+        return f"{mark} {self.name:<44} {self.value:8.2f} {self.unit:<3} (at most {self.bound:g})  {self.note}"
+
+
+def measure_cost(rounds: int, requests: int) -> list[Figure]:
+    """CPU per request of two sidecars against two bare Envoys, in turns."""
+    with folder_for_mesh() as folder, tempfile.TemporaryDirectory() as bare_folder:
+        write_topology(folder, {"caller": app(upstreams=["app"]), "app": app()})
+        meshctl(folder, "up", "-d", "--wait")
+        services = {item["name"]: item for item in status(folder)["services"]}
+        mesh_port = services["caller"]["upstreams"]["app"]
+        mesh_pids = tuple(services[name]["sidecar"]["pid"] for name in ("caller", "app"))
+        app_port = services["app"]["instances"][0]["port"]
+        with bare_pair(Path(bare_folder), app_port) as (bare_port, bare_pids):
+            for port in (mesh_port, bare_port):
+                asyncio.run(drive("127.0.0.1", port, requests=1000, connections=32))
+            mesh_costs, bare_costs = [], []
+            for _ in range(rounds):
+                bare_costs.append(_cost(bare_port, bare_pids, requests))
+                mesh_costs.append(_cost(mesh_port, mesh_pids, requests))
+        ratio = statistics.median(m / b for m, b in zip(mesh_costs, bare_costs, strict=True))
+        memory = max(psutil.Process(pid).memory_full_info().uss for pid in mesh_pids) / 1e6
+        daemon = psutil.Process(status(folder)["daemon_pid"]).memory_full_info().rss / 1e6
+    words = f"{statistics.median(mesh_costs) * 1e6:.0f} us against {statistics.median(bare_costs) * 1e6:.0f} us"
+    return [
+        Figure("CPU per request, two sidecars / two bare Envoys", ratio, 1.25, "x", words),
+        Figure("memory of a sidecar (USS)", memory, 25, "MB"),
+        Figure("memory of the daemon (RSS)", daemon, 120, "MB"),
+    ]
+
+
+def measure_startup(rounds: int) -> list[Figure]:
+    """``up --wait`` of ten trivial services, less what the services need to start by themselves."""
+    over = []
+    for _ in range(rounds):
+        own = _start_ten_services()
+        with folder_for_mesh() as folder:
+            write_topology(folder, {f"app{n}": app(upstreams=[f"app{(n + 1) % 10}"]) for n in range(10)})
+            start = time.perf_counter()
+            meshctl(folder, "up", "-d", "--wait")
+            over.append(time.perf_counter() - start - own)
+            meshctl(folder, "down")
+    return [Figure("up --wait of ten services, beyond their own start", statistics.median(over), 3.0, "s")]
+
+
+def measure_route_change(changes: int) -> list[Figure]:
+    """From the request for another split to every sidecar's acknowledgement, ten sidecars."""
+    with folder_for_mesh() as folder:
+
+        def topology(weight: int) -> dict[str, object]:
+            split = {"versions": {"v1": {}, "v2": {}}, "split": {"v1": weight, "v2": 100 - weight}}
+            callers = {f"caller{n}": app(upstreams=["target"]) for n in range(8)}
+            return {"target": app(**split), **callers}
+
+        write_topology(folder, topology(50))
+        meshctl(folder, "up", "-d", "--wait")
+        taken = asyncio.run(_change_routes(folder, topology, changes))
+    taken.sort()
+    p99 = taken[min(len(taken) - 1, int(0.99 * len(taken)))]
+    words = f"median {statistics.median(taken) * 1e3:.1f} ms of {len(taken)}"
+    return [Figure("route change in effect at ten sidecars, p99", p99 * 1e3, 50, "ms", words)]
+
+
+async def _change_routes(folder: Path, topology: object, changes: int) -> list[float]:
+    assert callable(topology)
+    paths = locate(str(folder.resolve()), environ=os.environ, uid=os.getuid())
+    taken = []
+    async with MeshClient(paths.api_socket) as client:
+        for number in range(changes):
+            write_topology(folder, topology(1 + number % 99))
+            text = (folder / "mesh.yaml").read_text()
+            file = SourceFileShape(path="mesh.yaml", directory=str(folder.resolve()), text=text)
+            start = time.perf_counter()
+            await client.up(UpRequest(files=[file], variables={}, services=[]))
+            result = await client.ready(30.0)
+            taken.append(time.perf_counter() - start)
+            assert result.state == "ready", result
+    return taken
+
+
+def _cost(port: int, pids: tuple[int, ...], requests: int) -> float:
+    before = _cpu(pids)
+    outcome = asyncio.run(drive("127.0.0.1", port, requests=requests, connections=32))
+    assert outcome.bad == 0, f"{outcome.bad} requests failed"
+    return (_cpu(pids) - before) / requests
+
+
+def _cpu(pids: tuple[int, ...]) -> float:
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+
+
+def _start_ten_services() -> float:
+    start = time.perf_counter()
+    processes = [
+        subprocess.Popen([sys.executable, str(APP)], env={**os.environ, "PORT": str(31500 + n)}) for n in range(10)
+    ]
+    try:
+        asyncio.run(_wait_for_ports([31500 + n for n in range(10)]))
+        return time.perf_counter() - start
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=10)
+
+
+async def _wait_for_ports(ports: list[int]) -> None:
+    async with asyncio.timeout(30):
+        for port in ports:
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                except OSError:
+                    await asyncio.sleep(0.01)
+                else:
+                    writer.close()
+                    break
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few repetitions: to see that it works")
+    quick = parser.parse_args().quick
+    figures: list[Figure] = []
+    for part in (
+        lambda: measure_cost(2 if quick else 7, 2000 if quick else 10000),
+        lambda: measure_startup(1 if quick else 3),
+        lambda: measure_route_change(10 if quick else 200),
+    ):
+        for figure in part():
+            figures.append(figure)
+            print(figure, flush=True)
+    return 0 if all(figure.holds for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
