@@ -82,7 +82,7 @@ def _describe_wait(service: str, condition: Condition, views: Collection[Instanc
 
 def _is_met(condition: Condition, views: Collection[InstanceView]) -> bool:
     if condition == "started":
-        return all(view.state.started_at is not None for view in views)
+        return all(view.state.started_at is not None or view.state.phase == "completed" for view in views)
     if condition == "healthy":
         return any(view.health == "healthy" for view in views)
     return all(view.state.phase == "completed" for view in views)
