@@ -1,0 +1,41 @@
+"""Trees laid over each other: files over files, a service's policies over the defaults, a version over its service.
+
+Pure.  Mappings are merged deeply; scalars and lists are replaced; a null or ``!reset`` takes away what lies below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from meshctl.spec.source import Entry, MapNode, Node, is_null, make_map
+
+
+def merge(base: MapNode, over: MapNode) -> MapNode:
+    """Lay ``over`` on ``base``. Values keep the places they were written at; a merged mapping that of ``base``."""
+    entries = dict(base.entries)
+    for key, entry in over.entries.items():
+        below = entries.get(key)
+        if below is None:
+            entries[key] = entry
+        elif is_null(entry.node):
+            del entries[key]
+        else:
+            entries[key] = _merge_entry(below, entry)
+    return make_map(entries, base.where if base.entries else over.where)
+
+
+def _merge_entry(below: Entry, entry: Entry) -> Entry:
+    if isinstance(below.node, MapNode) and isinstance(entry.node, MapNode):
+        return Entry(where=below.where, node=merge(below.node, entry.node))
+    return entry
+
+
+def pick(node: MapNode, keys: Iterable[str]) -> MapNode:
+    """The part of a mapping with these keys only, in the mapping's order."""
+    wanted = frozenset(keys)
+    return make_map({key: entry for key, entry in node.entries.items() if key in wanted}, node.where)
+
+
+def as_map(node: Node | None, fallback: MapNode) -> MapNode:
+    """The node if it is a mapping, else an empty mapping at the place of ``fallback``."""
+    return node if isinstance(node, MapNode) else make_map({}, fallback.where)

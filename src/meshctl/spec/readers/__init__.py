@@ -1,0 +1,1 @@
+"""Nodes -> the values of ``schema``, one module per part of the file.  Pure."""

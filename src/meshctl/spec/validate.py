@@ -1,0 +1,200 @@
+"""What must hold between services: references, cycles, ports, names.  Pure.
+
+Enters: a Mesh in which every value by itself has been read, and the tree it came from, for places.  Leaves: problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from meshctl.errors import Where
+from meshctl.spec.report import Report, join_names, quote
+from meshctl.spec.schema import Mesh, Service
+from meshctl.spec.source import Entry, ListNode, MapNode, Node, ScalarNode
+
+RESERVED = frozenset({"gateway", "localhost", "daemon", "keeper"})
+"""Names that the mesh uses itself."""
+
+
+def validate(mesh: Mesh, root: MapNode, report: Report) -> None:
+    """Report everything that does not fit together."""
+    for service in mesh.services.values():
+        _check_name(service, report)
+        _check_upstreams(service, mesh.services, root, report)
+        _check_depends_on(service, mesh.services, root, report)
+        _check_split(service, root, report)
+        _check_versions(service, report)
+    _check_instances(mesh, report)
+    _check_cycles(mesh.services, root, report)
+    _check_gateway(mesh, report)
+    _check_ports(mesh, root, report)
+
+
+def find(root: Node, *path: str) -> Entry | None:
+    """The value at a path of keys with the place of its key; an item of a list is found by its text."""
+    entry: Entry | None = Entry(where=root.where, node=root)
+    for part in path:
+        if entry is None:
+            return None
+        node = entry.node
+        if isinstance(node, MapNode):
+            entry = node.entries.get(part)
+        elif isinstance(node, ListNode):
+            items = [item for item in node.items if isinstance(item, ScalarNode) and item.text == part]
+            entry = Entry(where=items[-1].where, node=items[-1]) if items else None
+        else:
+            return None
+    return entry
+
+
+def key_place(root: Node, *path: str) -> Where:
+    """The place of the key at a path, or of the nearest thing above it."""
+    entry = find(root, *path)
+    return entry.where if entry else key_place(root, *path[:-1])
+
+
+def _check_name(service: Service, report: Report) -> None:
+    if service.name in RESERVED:
+        message = f"{quote(service.name)} cannot be the name of a service: the mesh uses it itself"
+        report.add("reserved-name", message, service.where, "choose another name")
+
+
+def _check_upstreams(service: Service, services: Mapping[str, Service], root: MapNode, report: Report) -> None:
+    for name in service.upstreams:
+        where = key_place(root, "services", service.name, "upstreams", name)
+        upstream = services.get(name)
+        if name == service.name:
+            hint = "remove it: a service need not declare itself"
+            report.add("upstream-self", f"{quote(name)} is its own upstream", where, hint)
+        elif upstream is None:
+            message = f"{quote(service.name)} has the upstream {quote(name)}, which is no service"
+            report.add("unknown-service", message + report.suggest(name, services), where, _hint_add(name))
+        elif upstream.is_job:
+            hint = "a job runs once and takes no calls; to run after it use `depends_on`"
+            report.add("upstream-job", f"the upstream {quote(name)} is a job", where, hint)
+
+
+def _check_depends_on(service: Service, services: Mapping[str, Service], root: MapNode, report: Report) -> None:
+    for name, condition in service.depends_on.items():
+        where = key_place(root, "services", service.name, "depends_on", name)
+        other = services.get(name)
+        if other is None:
+            message = f"{quote(service.name)} depends on {quote(name)}, which is no service"
+            report.add("unknown-service", message + report.suggest(name, services), where, _hint_add(name))
+        elif condition == "completed_successfully" and not other.is_job:
+            hint = f"write `job: true` under {quote(name)} if it runs to its end, or wait for `healthy`"
+            report.add("condition-no-job", f"{quote(name)} is no job, so it never completes", where, hint)
+
+
+def _check_split(service: Service, root: MapNode, report: Report) -> None:
+    if not service.versions:
+        return
+    for name in service.split:
+        if name not in service.versions:
+            message = f"`split` names {quote(name)}, which is no version{report.suggest(name, service.versions)}"
+            where = key_place(root, "services", service.name, "split", name)
+            report.add("unknown-version", message, where, f"versions: {', '.join(service.versions)}")
+
+
+def _check_versions(service: Service, report: Report) -> None:
+    jobs = [version for version in service.versions.values() if version.job]
+    if jobs and len(jobs) < len(service.versions):
+        message = f"{quote(jobs[0].name)} of {quote(service.name)} is a job and other versions are not"
+        report.add("mixed-job", message, jobs[0].where, "make the job a service of its own")
+
+
+def _check_instances(mesh: Mesh, report: Report) -> None:
+    """Instances are named ``service-version-n``: two ways to make the same name would be two with one name."""
+    owners: dict[str, str] = {}
+    for service in mesh.services.values():
+        for version in service.versions.values():
+            name, owner = f"{service.name}-{version.name}", f"{service.name} {version.name}"
+            if name in owners:
+                message = f"the instances of {quote(owner)} have the same names as those of {quote(owners[name])}"
+                report.add("ambiguous-name", message, version.where, "rename one of the two services or versions")
+            owners.setdefault(name, owner)
+
+
+def _check_cycles(services: Mapping[str, Service], root: MapNode, report: Report) -> None:
+    for cycle in find_cycles({name: tuple(service.depends_on) for name, service in services.items()}):
+        path = [*cycle, cycle[0]]
+        where = key_place(root, "services", path[0], "depends_on", path[1])
+        message = f"these wait for each other and none could start: {' -> '.join(path)}"
+        report.add("dependency-cycle", message, where, "take one of them out of `depends_on`")
+
+
+def find_cycles(edges: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The cycles of a graph that a walk in the order of ``edges`` closes: at least one of every knot.
+
+    Edges to names that are no key are left out. Without recursion: a chain may be long.
+    """
+    cycles: list[tuple[str, ...]] = []
+    done: set[str] = set()
+    for start in edges:
+        if start in done:
+            continue
+        path: list[str] = []
+        on_path: dict[str, int] = {}
+        stack: list[Iterator[str]] = [iter((start,))]
+        while stack:
+            name = next(stack[-1], None)
+            if name is None:
+                stack.pop()
+                if path:
+                    left = path.pop()
+                    del on_path[left]
+                    done.add(left)
+            elif name in on_path:
+                cycles.append(tuple(path[on_path[name] :]))
+            elif name in edges and name not in done:
+                on_path[name] = len(path)
+                path.append(name)
+                stack.append(iter(edges[name]))
+    return cycles
+
+
+def _check_gateway(mesh: Mesh, report: Report) -> None:
+    if mesh.gateway is None:
+        return
+    paths: dict[str, str] = {}
+    for route in mesh.gateway.routes:
+        service = mesh.services.get(route.service)
+        if service is None:
+            message = f"the route {quote(route.path)} goes to {quote(route.service)}, which is no service"
+            suggestion = report.suggest(route.service, mesh.services)
+            report.add("unknown-service", message + suggestion, route.where, _hint_add(route.service))
+        elif service.is_job:
+            message = f"the route {quote(route.path)} goes to {quote(route.service)}, which is a job"
+            report.add("route-target", message, route.where, "a job takes no calls")
+        elif service.protocol == "tcp":
+            message = f"the route {quote(route.path)} goes to {quote(route.service)}, which speaks plain TCP"
+            report.add("route-target", message, route.where, "routes lead to services that speak http or grpc")
+        key = route.path.rstrip("/")
+        if key in paths:
+            message = f"the path {quote(route.path)} is there twice: for {quote(paths[key])} and {quote(route.service)}"
+            report.add("duplicate-path", message, route.where, "remove one of the routes")
+        paths.setdefault(key, route.service)
+
+
+def _check_ports(mesh: Mesh, root: MapNode, report: Report) -> None:
+    owners: dict[int, list[tuple[str, Where]]] = {}
+    if mesh.gateway is not None and mesh.gateway.port:
+        owners[mesh.gateway.port] = [("the gateway", key_place(root, "gateway", "port"))]
+    for service in mesh.services.values():
+        for version in service.versions.values():
+            if version.port is None:
+                continue
+            at = ("services", service.name)
+            own = find(root, *at, "versions", version.name, "port")
+            where = own.where if own else key_place(root, *at, "port")
+            for index in range(1 if version.job else version.replicas):
+                owner = f"{service.name}-{version.name}-{index + 1}"
+                owners.setdefault(version.port + index, []).append((owner, where))
+    for port, users in sorted(owners.items()):
+        if len(users) > 1:
+            message = f"port {port} is used by {join_names(name for name, _ in users)}"
+            report.add("port-twice", message, users[-1][1], "give each its own port, or leave `port` out")
+
+
+def _hint_add(name: str) -> str:
+    return f"add {quote(name)} under `services`, or correct the name"
