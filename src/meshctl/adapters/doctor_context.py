@@ -9,9 +9,6 @@ from meshctl.spec.schema import Mesh
 from meshctl.wire.models import DoctorCheck, MeshStatus
 from meshctl.wire.paths import MeshPaths
 
-PROCESS_VARIABLE = "MESHCTL_PROCESS"
-"""The environment variable that marks every process of a mesh: ``<last part of the runtime directory>/<name>``."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorContext:
@@ -30,11 +27,6 @@ class DoctorContext:
     mesh: Mesh | None = None
     problems: int = 0
     status: MeshStatus | None = None
-
-    @property
-    def tag(self) -> str:
-        """The first half of the PROCESS_VARIABLE of this mesh's processes."""
-        return self.paths.runtime.rsplit("/", 1)[-1]
 
     @property
     def process_count(self) -> int:

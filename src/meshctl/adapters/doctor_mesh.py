@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import NamedTuple
 
 import psutil
 
-from meshctl.adapters.doctor_context import PROCESS_VARIABLE, DoctorContext, Findings, bad, doubtful, good
+from meshctl.adapters.doctor_context import DoctorContext, Findings, bad, doubtful, good
+from meshctl.adapters.keeper_protocol import MARKER
 from meshctl.adapters.port_owner import describe, explain_port, port_is_free, port_owner
+from meshctl.lifecycle.environment import process_environment
 from meshctl.spec.schema import Mesh
 from meshctl.wire.models import DoctorCheck
 from meshctl.wire.paths import MeshPaths
@@ -43,13 +46,14 @@ def check_commands(context: DoctorContext) -> Findings:
     if context.mesh is None:
         return []
     findings: list[DoctorCheck] = []
+    own_programs = str(Path(sys.executable).parent)
     for service in context.mesh.services.values():
         for version in service.versions.values():
             if not version.command:
                 continue
             name = f"command of {service.name}" + (f"/{version.name}" if len(service.versions) > 1 else "")
             folder, program = Path(version.working_dir), version.command[0]
-            path = version.env.get("PATH", context.environ.get("PATH", os.defpath))
+            path = process_environment(context.environ, version.env, fallback_path=own_programs)["PATH"]
             candidate = str(folder / program) if "/" in program else program
             if not folder.is_dir():
                 fix = f"Create it, or mend `working_dir` ({version.where})."
@@ -96,13 +100,14 @@ def check_state(context: DoctorContext) -> Findings:
     status = context.status
     if status is not None:
         return [good("control plane", f"mesh {status.mesh} is {status.state} (pid {status.daemon_pid})")]
-    left = sorted(process.name for process in _marked_processes(context.tag))
+    left = sorted(process.name for process in _marked_processes(context.paths.tag))
     if left:
+        count, runs = ("1 process", "runs") if len(left) == 1 else (f"{len(left)} processes", "run")
         shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         return [
             doubtful(
                 "control plane",
-                f"no control plane answers, but {len(left)} processes of the mesh run on: {shown}",
+                f"no control plane answers, but {count} of the mesh {runs} on: {shown}",
                 fix="`meshctl up` takes them over as they are; `meshctl down` stops them.",
             )
         ]
@@ -128,7 +133,7 @@ class _Marked(NamedTuple):
 def _marked_processes(tag: str) -> Iterator[_Marked]:
     for process in psutil.process_iter():
         try:
-            mark = process.environ().get(PROCESS_VARIABLE, "")
+            mark = process.environ().get(MARKER, "")
         except (psutil.Error, OSError):  # ended meanwhile, or another user's
             continue
         owner, _, name = mark.partition("/")
@@ -149,7 +154,7 @@ def _check_port(context: DoctorContext, name: str, host: str, port: int, fix: st
 
 
 def _own_pids(context: DoctorContext) -> set[int]:
-    pids = {process.pid for process in _marked_processes(context.tag)}
+    pids = {process.pid for process in _marked_processes(context.paths.tag)}
     status = context.status
     if status is not None:
         pids.add(status.daemon_pid)
