@@ -8,12 +8,29 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from meshctl.cli import call, certs, doctor, errors, init, proxy, register, scale, validate, version
+from meshctl.cli import (
+    call,
+    certs,
+    doctor,
+    down,
+    errors,
+    events,
+    init,
+    logs,
+    proxy,
+    register,
+    scale,
+    status,
+    up,
+    validate,
+    version,
+)
 from meshctl.cli.options import example
 from meshctl.cli.project import Settings, make_screen
 from meshctl.errors import MeshctlError
@@ -84,8 +101,6 @@ def read_settings(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks. Also MESHCTL_DEBUG=1.")] = False,
 ) -> None:
     """A complete service mesh on this machine: Envoy sidecars, mTLS, discovery and policy, with one command."""
-    if no_color:
-        os.environ["NO_COLOR"] = "1"  # help texts and the processes started from here shall see it too
     ctx.obj = Settings(
         files=tuple(file or ()),
         env_file=env_file,
@@ -96,19 +111,24 @@ def read_settings(
     )
 
 
-VERBS: tuple[Any, ...] = (call, proxy, scale, register, certs, init, validate, doctor, version)
+VERBS: tuple[Any, ...] = (
+    *(up, down, status, logs, events),
+    *(call, proxy, scale, register, certs),
+    *(init, validate, doctor, version),
+)
 """The verb groups, in the order of the help."""
 
 for _verb in VERBS:
     _verb.register(app)
 
 
-def run() -> NoReturn:
-    """Run the command line of this process and end it with the exit code."""
+def run(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line (that of this process unless ``argv`` is given) and end the process with the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        app()
+        app(words, prog_name="meshctl")
     except Exception as error:  # noqa: BLE001 - the edge: a bug ends in one line, and in a traceback with --debug
-        if _debugging({"debug": "--debug" in sys.argv}):
+        if _debugging({"debug": "--debug" in words}):
             traceback.print_exc()
         sys.stderr.write(f"error: unexpected {type(error).__name__}: {error}\nhint: --debug shows where it happened\n")
         sys.exit(errors.FAILED)

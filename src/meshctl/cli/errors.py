@@ -76,6 +76,13 @@ def print_problems(console: Console, problems: Sequence[Problem], *, texts: Mapp
     _print_line(console, "error", "bold red", f"{count} problem{'s' if count != 1 else ''} found; nothing was changed")
 
 
+def print_failure(console: Console, message: str, lines: Sequence[str]) -> None:
+    """Print ``error: message`` and lines below it."""
+    _print_line(console, "error", "bold red", message)
+    if lines:
+        console.print(_indent("\n".join(lines)), markup=False, highlight=False, soft_wrap=True)
+
+
 def print_warning(console: Console, message: str) -> None:
     """Print ``warning: ...``."""
     _print_line(console, "warning", "bold yellow", message)

@@ -32,6 +32,12 @@ FileOption = Annotated[
 ]
 """``-f`` on commands where it has no other meaning; the same option stands before every command."""
 
+FileOnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--file", metavar="FILE", help="Topology file; repeat to lay files over each other."),
+]
+"""The same where ``-f`` means to follow."""
+
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print the data.")]
 
 ServicesArgument = Annotated[

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from meshctl.cli.errors import InvalidFiles
-from meshctl.errors import InvalidTopology, UsageError
+from meshctl.client.errors import DisconnectedError
+from meshctl.errors import InvalidTopology, NotRunningError, UsageError
 from meshctl.ports import SourceFile, TopologySource
 from meshctl.wire.paths import MeshPaths, locate
 
@@ -178,7 +180,33 @@ def ask(project: Project, question: Callable[[MeshClient], Awaitable[T]]) -> T:
         async with connect(project) as client:
             return await question(client)
 
-    return asyncio.run(converse())
+    try:
+        return asyncio.run(converse())
+    except DisconnectedError:
+        raise
+    except NotRunningError as error:
+        if has_leftovers(project.paths):
+            raise left_behind(project) from None
+        raise error from None
+
+
+def has_leftovers(paths: MeshPaths) -> bool:
+    """True when a process keeper answers or has records of processes: a control plane died, its mesh goes on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(paths.keeper_socket)
+        except OSError:
+            return any(Path(paths.runtime, "processes").glob("*.json"))
+    return True
+
+
+def left_behind(project: Project) -> NotRunningError:
+    """What to say of a mesh whose control plane died."""
+    return NotRunningError(
+        f"the control plane of {project.directory} is not running, but its services may be",
+        hint="`meshctl up` takes over what runs, `meshctl down` stops it",
+    )
 
 
 def _make_project(folder: str, files: tuple[str, ...], env_file: str) -> Project:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,19 +46,6 @@ STYLES = {
     "info": "",
 }
 """Colour of each state word; the word itself is always shown."""
-
-_PREFIX_COLORS = (
-    "cyan",
-    "yellow",
-    "green",
-    "magenta",
-    "blue",
-    "bright_cyan",
-    "bright_yellow",
-    "bright_green",
-    "bright_magenta",
-    "bright_blue",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +91,6 @@ def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequ
 def style_state(word: str) -> Text:
     """A state word in its colour."""
     return Text(word, style=STYLES.get(word, ""))
-
-
-def color_of(source: str) -> str:
-    """The colour of a log source: the same one for the same name, always."""
-    return _PREFIX_COLORS[zlib.crc32(source.encode()) % len(_PREFIX_COLORS)]
 
 
 def print_line(console: Console, text: str | Text) -> None:

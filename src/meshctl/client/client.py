@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from meshctl.client.errors import DisconnectedError
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
 from meshctl.wire import models
 from meshctl.wire.failures import StreamFailure, to_error
@@ -23,10 +24,6 @@ _QUICK = 15.0
 
 _LINE_BUFFER = 2**20
 """Bytes of read buffer: twice as much is the longest line of a stream, far above one captured line of output."""
-
-
-class DisconnectedError(NotRunningError):
-    """The control plane ended while it was being talked to, without saying good-bye."""
 
 
 class MeshClient:

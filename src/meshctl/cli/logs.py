@@ -1,0 +1,196 @@
+"""``meshctl logs``: captured output of services and sidecars, of a running mesh or out of its files."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshctl.cli.lines import LineWriter
+from meshctl.cli.options import PANEL_SEE, FileOnlyOption, Output, TargetsArgument, example, parse_moment
+from meshctl.cli.project import Project, Screen, connect, find_project, load_mesh, make_screen, read_source
+from meshctl.cli.render import print_json, read_clock
+from meshctl.client.errors import DisconnectedError
+from meshctl.errors import MeshctlError, NotFoundError, NotRunningError, UsageError
+from meshctl.wire.models import LogLine, encode
+
+_NOT_SERVICES = frozenset({"daemon", "keeper"})
+"""Logs of meshctl itself: shown when they are named."""
+
+_SIDECAR = "sidecar."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which lines are wanted; times are seconds since the epoch."""
+
+    sources: tuple[str, ...]
+    sidecars: bool
+    tail: int | None
+    since: float | None
+    until: float | None
+    grep: str
+    follow: bool
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        rich_help_panel=PANEL_SEE,
+        epilog=example(
+            "meshctl logs -f checkout",
+            "meshctl logs --since 5m --grep 'timeout|refused'",
+            "meshctl logs -n 20 checkout-v2-1 --sidecars",
+        ),
+    )(logs)
+
+
+def logs(
+    ctx: typer.Context,
+    targets: TargetsArgument = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is to come.")] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last N lines of each source.")
+    ] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="Put the time before each line.")] = False,
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="Only lines since: 5m, or a time.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Only lines before: 5m, or a time.")] = "",
+    grep: Annotated[
+        str, typer.Option("--grep", metavar="RE", help="Only lines in which this regular expression is found.")
+    ] = "",
+    sidecars: Annotated[bool, typer.Option("--sidecars", help="With the output of the sidecars.")] = False,
+    no_prefix: Annotated[bool, typer.Option("--no-prefix", help="Without the source before each line.")] = False,
+    file: FileOnlyOption = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="How to print; json is one object a line.")] = (
+        Output.TABLE
+    ),
+) -> None:
+    """Show what services and sidecars wrote, merged by time; without a running mesh, out of the files it left."""
+    now = read_clock()
+    selection = Selection(
+        sources=tuple(targets or ()),
+        sidecars=sidecars,
+        tail=tail,
+        since=parse_moment(since, now=now, option="--since") if since else None,
+        until=parse_moment(until, now=now, option="--until") if until else None,
+        grep=_check_pattern(grep),
+        follow=follow,
+    )
+    screen = make_screen(ctx)
+    writer = LineWriter(
+        colored=screen.out.color_system is not None, prefix=not no_prefix, timestamps=timestamps, flush=follow
+    )
+    project = find_project(ctx, files=file)
+    asyncio.run(_show(project, selection, writer, screen=screen, as_json=output is Output.JSON))
+
+
+async def _show(project: Project, selection: Selection, writer: LineWriter, *, screen: Screen, as_json: bool) -> None:
+    try:
+        lines = _read_from_mesh(project, selection, writer)
+        await _print(lines, writer, as_json=as_json)
+    except DisconnectedError:
+        raise
+    except NotRunningError as error:
+        paths = find_log_files(project, selection.sources, sidecars=selection.sidecars)
+        if not paths:
+            raise
+        screen.say(f"{error.message}; these are the lines that it left")
+        writer.align(paths)
+        await _print(_read_from_files(paths, selection), writer, as_json=as_json)
+
+
+async def _print(lines: AsyncIterator[LogLine], writer: LineWriter, *, as_json: bool) -> None:
+    async for line in lines:
+        if as_json:
+            print_json(encode(line))
+        else:
+            writer.write(line)
+
+
+async def _read_from_mesh(project: Project, selection: Selection, writer: LineWriter) -> AsyncIterator[LogLine]:
+    async with connect(project) as client:
+        status = await client.status()
+        named = set(selection.sources)
+        for service in status.services:
+            for instance in service.instances:
+                if not named or named & {service.name, instance.id}:
+                    writer.align([instance.id])
+        async for line in client.logs(
+            sources=selection.sources,
+            sidecars=selection.sidecars,
+            tail=selection.tail,
+            since=selection.since,
+            until=selection.until,
+            grep=selection.grep,
+            follow=selection.follow,
+        ):
+            yield line
+
+
+async def _read_from_files(paths: dict[str, str], selection: Selection) -> AsyncIterator[LogLine]:
+    from meshctl.adapters.log_files import read_logs  # noqa: PLC0415 - only without a running mesh
+
+    async for entry in read_logs(
+        paths,
+        tail=selection.tail,
+        since=selection.since,
+        until=selection.until,
+        grep=re.compile(selection.grep) if selection.grep else None,
+        follow=False,
+    ):
+        yield LogLine(source=entry.source, time=entry.line.time, stream=entry.line.stream, text=entry.line.text)
+
+
+def find_log_files(project: Project, sources: Sequence[str], *, sidecars: bool) -> dict[str, str]:
+    """The log files that a stopped mesh left: source -> path, sorted; empty when there are none at all.
+
+    Raises:
+        NotFoundError: there are files, but none of a named source.
+    """
+    found = {path.name.removesuffix(".log"): str(path) for path in Path(project.paths.logs).glob("*.log")}
+    services = _known_services(project)
+    chosen: dict[str, str] = {}
+    answered: set[str] = set()
+    for name, path in sorted(found.items()):
+        names = {name, _service_of(name, services)}
+        quiet = name in _NOT_SERVICES or (name.startswith(_SIDECAR) and not sidecars)
+        if (not sources and not quiet) or name in sources or (names & set(sources) and not quiet):
+            chosen[name] = path
+            answered |= names
+    missing = [source for source in sources if source not in answered]
+    if found and missing:
+        known = sorted({_service_of(name, services) for name in found} - _NOT_SERVICES)
+        raise NotFoundError(f"there is no log of {', '.join(missing)}", hint=f"there are those of {', '.join(known)}")
+    return chosen
+
+
+def _known_services(project: Project) -> frozenset[str]:
+    """The services of the topology; none when it cannot be read, names then tell enough."""
+    if not project.files:
+        return frozenset()
+    try:
+        return frozenset(load_mesh(read_source(project)).services)
+    except MeshctlError:
+        return frozenset()
+
+
+def _service_of(name: str, services: frozenset[str]) -> str:
+    """The service that a log belongs to: ``checkout`` for ``checkout-v1-1`` and for ``sidecar.checkout``."""
+    if name.startswith(_SIDECAR):
+        return name.removeprefix(_SIDECAR)
+    owners = [service for service in services if name.startswith(f"{service}-")]
+    return max(owners, key=len) if owners else re.sub(r"-[^-]+-\d+$", "", name)
+
+
+def _check_pattern(grep: str) -> str:
+    try:
+        re.compile(grep)
+    except re.error as error:
+        raise UsageError(f"--grep: {grep!r} is no regular expression: {error}") from None
+    return grep

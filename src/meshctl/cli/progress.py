@@ -1,0 +1,118 @@
+"""What is shown while a mesh comes up: a live table on a terminal, one line per event elsewhere; and how it ended.
+
+Enters: a connected client.  Leaves: messages on stderr.  Decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from meshctl.cli.errors import print_failure
+from meshctl.cli.project import Screen
+from meshctl.cli.render import style_state
+from meshctl.wire.models import MeshStatus, StartFailure
+
+if TYPE_CHECKING:
+    from meshctl.client.client import MeshClient
+
+_REFRESH = 0.15
+"""Seconds between two looks at the status, for the live table."""
+
+
+async def read_last_event(client: MeshClient) -> int:
+    """The number of the newest event, 0 when there is none."""
+    last = 0
+    async for event in client.events():
+        last = event.seq
+    return last
+
+
+@contextlib.asynccontextmanager
+async def show_progress(client: MeshClient, screen: Screen, *, since: int) -> AsyncIterator[None]:
+    """Show how the mesh comes up or goes down while the block runs."""
+    if screen.quiet:
+        yield
+        return
+    shows = _redraw(client, screen.err) if screen.err.is_terminal else _tell(client, screen, since)
+    task = asyncio.ensure_future(shows)
+    try:
+        yield
+    finally:
+        task.cancel()
+        # What is shown is an extra: that it broke off (the control plane ended, say) is told by what it shows.
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def show_stopping(client: MeshClient, screen: Screen, *, since: int) -> None:
+    """Tell the events of a mesh that is going down, to their end."""
+    await _tell(client, screen, since)
+
+
+def print_failures(screen: Screen, failures: list[StartFailure]) -> None:
+    """Print what did not come up, each with exit code, last lines and log."""
+    for failure in failures:
+        lines = [f"exit code: {failure.exit_code}"] if failure.exit_code is not None else []
+        if failure.tail:
+            lines += ["last lines of its output:", *(f"  {line}" for line in failure.tail)]
+        if failure.log:
+            lines.append(f"log: {failure.log}")
+        print_failure(screen.err, f"{failure.name} did not come up: {failure.message}", lines)
+
+
+def describe_ready(status: MeshStatus, seconds: float) -> str:
+    """One line for a mesh that is ready."""
+    sidecars = sum(1 for service in status.services if service.sidecar is not None)
+    sidecars += 1 if status.gateway is not None and status.gateway.sidecar is not None else 0
+    services = _count(len(status.services), "service")
+    gateway = f"; gateway {status.gateway.url}" if status.gateway is not None else ""
+    return f"{status.mesh} is ready: {services}, {_count(sidecars, 'sidecar')} in sync, {seconds:.1f} s{gateway}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+async def _tell(client: MeshClient, screen: Screen, since: int) -> None:
+    async for event in client.events(since=since, follow=True):
+        screen.say(event.message if event.level == "info" else f"{event.level}: {event.message}")
+
+
+async def _redraw(client: MeshClient, console: Console) -> None:
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            live.update(_draw(await client.status(), console.height), refresh=True)
+            await asyncio.sleep(_REFRESH)
+
+
+def _draw(status: MeshStatus, height: int) -> Text:
+    """One line per service: its name, the states of its instances, that of its sidecar's configuration."""
+    width = max((len(service.name) for service in status.services), default=0)
+    lines: list[Text] = []
+    for service in status.services:
+        line = Text(f"  {service.name:<{width}}  ")
+        line.append_text(style_state(service.state))
+        ready = sum(1 for instance in service.instances if instance.state in ("ready", "completed", "registered"))
+        if len(service.instances) > 1:
+            line.append(f" {ready}/{len(service.instances)}")
+        reason = next((instance.reason for instance in service.instances if instance.reason), "")
+        if reason and service.state != "ready":
+            line.append(f"  {reason}", style="bright_black")
+        line.truncate(200)
+        lines.append(line)
+    up = [service.state in ("ready", "completed", "registered") for service in status.services]
+    head = Text.assemble((f"{status.mesh or 'mesh'}: ", "bold"), f"{sum(up)}/{len(up)} services ready")
+    # What does not fit the terminal cannot be redrawn: those that are not ready yet are the ones to see.
+    room = max(1, height - 3)
+    if len(lines) > room:
+        waiting = [
+            line for line, s in zip(lines, status.services, strict=True) if s.state not in ("ready", "completed")
+        ]
+        lines = waiting[:room]
+    return Text("\n").join([head, *lines])

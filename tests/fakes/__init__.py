@@ -1,0 +1,1 @@
+"""Faithful in-memory stands-in for what control works against."""

@@ -1,0 +1,367 @@
+"""A control plane without processes: keeps what it is asked, answers what it is told to, raises what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from meshctl.errors import MeshctlError, NotFoundError
+from meshctl.wire.models import (
+    AppliedResult,
+    CallTarget,
+    Certificate,
+    CertificateCheck,
+    CertificateList,
+    CertificateReport,
+    Event,
+    GatewayStatus,
+    InstanceStatus,
+    LogLine,
+    MeshStatus,
+    ProxyConfig,
+    ProxyStatus,
+    ProxyStatusList,
+    ProxyTypeStatus,
+    ReadyResult,
+    RegisterRequest,
+    RegisterResult,
+    RestartRequest,
+    RotateRequest,
+    ScaleRequest,
+    ServiceStatus,
+    SidecarStatus,
+    UpRequest,
+    UpResult,
+)
+
+T = TypeVar("T")
+
+T0 = 1_770_000_000.0
+"""When everything in the fake mesh began: 2026-02-02T02:40:00Z."""
+
+
+def make_sidecar(pid: int = 4100, **changes: object) -> SidecarStatus:
+    values: dict[str, object] = {
+        "pid": pid,
+        "state": "ready",
+        "outbound_port": 20100,
+        "inbound_ports": {},
+        "config": "synced",
+        "config_error": "",
+        "admin_socket": "/run/mesh/x.admin",
+        "restarts": 0,
+    }
+    return SidecarStatus(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def make_instance(instance_id: str, version: str = "v1", **changes: object) -> InstanceStatus:
+    values: dict[str, object] = {
+        "id": instance_id,
+        "version": version,
+        "pid": 4000,
+        "address": "127.0.0.1",
+        "port": 20001,
+        "inbound_port": 20002,
+        "state": "ready",
+        "health": "healthy",
+        "reason": "",
+        "restarts": 0,
+        "exit_code": None,
+        "started_at": T0,
+        "log": f"/mesh/.meshctl/logs/{instance_id}.log",
+    }
+    return InstanceStatus(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def make_service(name: str, instances: list[InstanceStatus], **changes: object) -> ServiceStatus:
+    values: dict[str, object] = {
+        "name": name,
+        "protocol": "http",
+        "kind": "service",
+        "state": "ready",
+        "health": "healthy",
+        "identity": f"spiffe://shop.mesh/{name}",
+        "weights": {"v1": 100},
+        "instances": instances,
+        "sidecar": make_sidecar(),
+        "upstreams": {},
+    }
+    return ServiceStatus(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def make_status(**changes: object) -> MeshStatus:
+    """A shop of three services, one of them in two versions, one waiting to be started again."""
+    services = [
+        make_service(
+            "checkout",
+            [
+                make_instance("checkout-v1-1", pid=4001, port=20001, inbound_port=20011),
+                make_instance("checkout-v2-1", "v2", pid=4002, port=20002, inbound_port=20012, restarts=1),
+            ],
+            weights={"v1": 90, "v2": 10},
+            upstreams={"payment": 20021},
+            sidecar=make_sidecar(4101, inbound_ports={"checkout-v1-1": 20011, "checkout-v2-1": 20012}),
+        ),
+        make_service("frontend", [make_instance("frontend-v1-1", pid=4003, port=20003, inbound_port=20013)]),
+        make_service(
+            "payment",
+            [
+                make_instance(
+                    "payment-v1-1",
+                    pid=None,
+                    state="backoff",
+                    health="unhealthy",
+                    reason="exited with 1; next try in 2.0 s",
+                    restarts=3,
+                    exit_code=1,
+                    port=20004,
+                    inbound_port=20014,
+                    started_at=None,
+                )
+            ],
+            state="backoff",
+            health="unhealthy",
+            sidecar=make_sidecar(4103, config="rejected", config_error="Proto constraint validation failed"),
+        ),
+    ]
+    values: dict[str, object] = {
+        "mesh": "shop",
+        "state": "degraded",
+        "directory": "/mesh",
+        "files": ["mesh.yaml"],
+        "daemon_pid": 2_000_000_000,
+        "started_at": T0,
+        "gateway": GatewayStatus(
+            url="http://127.0.0.1:8080", host="127.0.0.1", port=8080, sidecar=make_sidecar(4110, outbound_port=None)
+        ),
+        "services": services,
+    }
+    return MeshStatus(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def make_event(
+    seq: int, message: str, *, kind: str = "instance.ready", level: str = "info", **changes: object
+) -> Event:
+    values: dict[str, object] = {
+        "seq": seq,
+        "time": T0 + seq,
+        "kind": kind,
+        "subject": message.split(maxsplit=1)[0],
+        "message": message,
+        "level": level,
+    }
+    return Event(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def make_line(source: str, text: str, *, time: float = T0, stream: str = "stdout") -> LogLine:
+    return LogLine(source=source, time=time, stream=stream, text=text)  # type: ignore[arg-type]
+
+
+@dataclass(kw_only=True)
+class FakeBackend:
+    """Fits api.backend.Backend. ``asked`` keeps every call that changes something; ``failures`` maps the name of a
+    method to what it raises; streams send what they hold and, followed, go on until ``finish``.
+    """
+
+    mesh: MeshStatus = field(default_factory=make_status)
+    changes: list[str] = field(default_factory=lambda: ["started 3 services"])
+    readiness: ReadyResult = field(default_factory=lambda: ReadyResult(state="ready", failures=[], waiting=[]))
+    event_list: list[Event] = field(default_factory=list)
+    lines: list[LogLine] = field(default_factory=list)
+    registrations: dict[str, RegisterResult] = field(default_factory=dict)
+    failures: dict[str, MeshctlError] = field(default_factory=dict)
+    asked: list[tuple[str, object]] = field(default_factory=list)
+    open_streams: int = 0
+    hold_down: bool = False
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def _note(self, name: str, what: object = None) -> None:
+        self.asked.append((name, what))
+        if name in self.failures:
+            raise self.failures[name]
+
+    def status(self) -> MeshStatus:
+        if "status" in self.failures:
+            raise self.failures["status"]
+        return self.mesh
+
+    async def up(self, request: UpRequest) -> UpResult:
+        self._note("up", request)
+        return UpResult(changes=self.changes, generation=1)
+
+    async def ready(self, timeout: float | None) -> ReadyResult:
+        self._note("ready", timeout)
+        return self.readiness
+
+    async def down(self, force: bool) -> None:
+        self._note("down", force)
+        if force or not self.hold_down:
+            await self.finish()
+        await self.finished.wait()
+
+    async def finish(self) -> None:
+        """End every followed stream, as the control plane does when it has stopped everything."""
+        self.finished.set()
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def add_event(self, event: Event) -> None:
+        self.event_list.append(event)
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def add_line(self, line: LogLine) -> None:
+        self.lines.append(line)
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def events(self, since: int | None, follow: bool) -> AsyncIterator[Event]:
+        self._note("events", (since, follow))
+        async for event in self._follow(self.event_list, follow):
+            if since is None or event.seq > since:
+                yield event
+
+    async def logs(
+        self,
+        *,
+        sources: list[str],
+        sidecars: bool,
+        tail: int | None,
+        since: float | None,
+        until: float | None,
+        grep: str,
+        follow: bool,
+    ) -> AsyncIterator[LogLine]:
+        self._note("logs", (sources, sidecars, tail, since, until, grep, follow))
+        known = {s.name for s in self.mesh.services} | {i.id for s in self.mesh.services for i in s.instances}
+        for source in sources:
+            if source not in known:
+                raise NotFoundError(f"no service or instance {source}", hint=f"services: {', '.join(sorted(known))}")
+        skip = 0 if tail is None else max(0, len(self.lines) - tail)
+        async for line in self._follow(self.lines, follow, skip=skip):
+            wanted = not sources or any(line.source == s or line.source.startswith(f"{s}-") for s in sources)
+            if wanted and re.search(grep, line.text):
+                yield line
+
+    async def _follow(self, items: list[T], follow: bool, *, skip: int = 0) -> AsyncIterator[T]:
+        position = skip
+        self.open_streams += 1
+        try:
+            while True:
+                while position < len(items):
+                    yield items[position]
+                    position += 1
+                if not follow or self.finished.is_set():
+                    return
+                async with self.changed:
+                    if position >= len(items) and not self.finished.is_set():
+                        await self.changed.wait()
+        finally:
+            self.open_streams -= 1
+
+    async def scale(self, request: ScaleRequest) -> AppliedResult:
+        self._note("scale", request)
+        return AppliedResult(message=f"{request.service}/{request.version}: 2 -> {request.replicas}", **_APPLIED)
+
+    async def restart(self, request: RestartRequest) -> AppliedResult:
+        self._note("restart", request)
+        return AppliedResult(message=f"restarted {', '.join(request.targets)}", **_APPLIED)
+
+    async def register(self, request: RegisterRequest) -> RegisterResult:
+        self._note("register", request)
+        expires = None if request.ttl is None else T0 + request.ttl
+        result = RegisterResult(
+            id=f"{request.service}-r1", service=request.service, version=request.version, expires_at=expires
+        )
+        self.registrations[result.id] = result
+        return result
+
+    async def heartbeat(self, registration_id: str) -> RegisterResult:
+        self._note("heartbeat", registration_id)
+        return self._registered(registration_id)
+
+    async def deregister(self, registration_id: str) -> AppliedResult:
+        self._note("deregister", registration_id)
+        self._registered(registration_id)
+        del self.registrations[registration_id]
+        return AppliedResult(message=f"deregistered {registration_id}", **_APPLIED)
+
+    def _registered(self, registration_id: str) -> RegisterResult:
+        if registration_id not in self.registrations:
+            raise NotFoundError(f"no registration {registration_id}", hint="it may have expired: register again")
+        return self.registrations[registration_id]
+
+    def certificates(self) -> CertificateList:
+        if "certificates" in self.failures:
+            raise self.failures["certificates"]
+        root = Certificate(
+            name="root-1",
+            kind="root",
+            spiffe_id="",
+            serial="0a",
+            issuer_serial="0a",
+            not_before=T0,
+            not_after=T0 + 365 * 86400,
+            rotates_at=None,
+            active=True,
+            pem="-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+        )
+        leaf = Certificate(
+            name="checkout",
+            kind="leaf",
+            spiffe_id="spiffe://shop.mesh/checkout",
+            serial="0b",
+            issuer_serial="0a",
+            not_before=T0,
+            not_after=T0 + 86400,
+            rotates_at=T0 + 43200,
+            active=True,
+            pem="-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+        )
+        return CertificateList(trust_domain="shop.mesh", certificates=[root, leaf])
+
+    async def rotate(self, request: RotateRequest) -> AppliedResult:
+        self._note("rotate", request)
+        return AppliedResult(message="rotated", **_APPLIED)
+
+    async def verify_certificates(self) -> CertificateReport:
+        self._note("verify_certificates")
+        checks = [CertificateCheck(name="checkout", ok=True, message="served as it is stored")]
+        return CertificateReport(ok=True, checks=checks)
+
+    def proxy_status(self) -> ProxyStatusList:
+        if "proxy_status" in self.failures:
+            raise self.failures["proxy_status"]
+        types = [
+            ProxyTypeStatus(type=kind, state="synced", resources=2, version="a1", acked_at=T0, error="")
+            for kind in ("clusters", "endpoints", "secrets", "listeners", "routes")
+        ]
+        rejected = [
+            ProxyTypeStatus(
+                type="clusters", state="rejected", resources=1, version="b2", acked_at=None, error="bad port"
+            )
+        ]
+        return ProxyStatusList(
+            proxies=[
+                ProxyStatus(sidecar="checkout", state="synced", connected=True, types=types),
+                ProxyStatus(sidecar="payment", state="rejected", connected=True, types=rejected),
+            ]
+        )
+
+    async def proxy_config(self, sidecar: str, kind: str) -> ProxyConfig:
+        self._note("proxy_config", (sidecar, kind))
+        if sidecar not in {service.name for service in self.mesh.services}:
+            raise NotFoundError(f"no sidecar {sidecar}")
+        return ProxyConfig(sidecar=sidecar, kind=kind, resources=[{"name": "payment"}])  # type: ignore[arg-type]
+
+    def call_target(self, source: str) -> CallTarget:
+        if source not in {"gateway", *(service.name for service in self.mesh.services)}:
+            raise NotFoundError(f"no service {source}")
+        return CallTarget(source=source, socket="", host="127.0.0.1", port=20100)
+
+
+_APPLIED: dict[str, Any] = {"acked": 2, "total": 2, "duration_ms": 12.0}
