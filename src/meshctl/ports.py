@@ -6,7 +6,7 @@ Enters and leaves: plain frozen values.  Pure (declarations only).  Times are se
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -112,11 +112,29 @@ class RootCertificate:
     active: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFinding:
+    """One result of checking certificates and their files: ``name`` is what was checked, ``message`` how it is."""
+
+    name: str
+    ok: bool
+    message: str
+
+
 class CertificateAuthority(Protocol):
     """The CA of one mesh; keys never leave its directory (0700, files 0600)."""
 
+    @property
+    def trust_domain(self) -> str:
+        """The trust domain of every identity that it certifies."""
+        ...
+
+    def ensure_root(self, now: float) -> RootCertificate:
+        """The root that signs; made when there is none yet, or when the one there is has expired."""
+        ...
+
     def roots(self) -> tuple[RootCertificate, ...]:
-        """Trusted roots, oldest first; exactly one is active."""
+        """Trusted roots, oldest first; exactly one is active, unless there is none yet."""
         ...
 
     def leaf(self, service: str) -> LeafCertificate | None:
@@ -137,6 +155,10 @@ class CertificateAuthority(Protocol):
 
     def drop_root(self, serial: str) -> None:
         """Stop trusting a root; refused (ValueError) for the active one."""
+        ...
+
+    def verify(self, services: Iterable[str], now: float) -> tuple[CertificateFinding, ...]:
+        """Check the files, the roots and the services' leafs as they are stored, not as they were read earlier."""
         ...
 
 
