@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from meshctl.envoy.translate import serialize
 from tests.support.cases import outputs, read_case
 from tests.support.envoy_validate import throwaway_credentials, validate_all
+
+from meshctl.envoy.translate import serialize
 
 CASES = sorted(path for path in (Path(__file__).parents[1] / "golden" / "proxies").iterdir() if path.is_dir())
 
