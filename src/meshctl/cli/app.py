@@ -1,37 +1,23 @@
 """The command line: one typer application, the options before every command, and the edge where failures end.
 
-Every verb group is a module with ``register(app)``; a new one is imported and named in ``VERBS`` below.
+Every verb lies in a module with ``register(app)`` and has a row in ``VERBS`` below. A module is imported when one of
+its verbs is run, so that no command waits for what others need.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import traceback
-from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from meshctl.cli import (
-    call,
-    certs,
-    doctor,
-    down,
-    errors,
-    events,
-    init,
-    logs,
-    proxy,
-    register,
-    scale,
-    status,
-    up,
-    validate,
-    version,
-)
-from meshctl.cli.options import example
+from meshctl.cli import errors
+from meshctl.cli.options import PANEL_CHANGE, PANEL_RUN, PANEL_SEE, PANEL_TOOLS, example
 from meshctl.cli.project import Settings, make_screen
 from meshctl.errors import MeshctlError
 
@@ -39,8 +25,80 @@ _ANYWHERE = frozenset({"--no-color", "--debug", "--quiet", "-q"})
 """Flags that may stand after the command too."""
 
 
+class Verb(NamedTuple):
+    """A command: its name, the module of ``meshctl.cli`` that registers it, and its line in the list of commands."""
+
+    name: str
+    module: str
+    panel: str
+    text: str
+    hidden: bool = False
+
+
+VERBS = (
+    Verb("up", "up", PANEL_RUN, "Start the mesh, or bring what changed in its files into effect."),
+    Verb("down", "down", PANEL_RUN, "Stop everything."),
+    Verb("status", "status", PANEL_SEE, "Show services, instances and sidecars."),
+    Verb("logs", "logs", PANEL_SEE, "Show what services and sidecars wrote."),
+    Verb("events", "events", PANEL_SEE, "Show what happened, in order."),
+    Verb("call", "call", PANEL_SEE, "Send a request as a service would, through its sidecar."),
+    Verb("proxy", "proxy", PANEL_SEE, "Show the configuration of sidecars and whether it is in sync."),
+    Verb("certs", "certs", PANEL_SEE, "Show, rotate and verify certificates."),
+    Verb("scale", "scale", PANEL_CHANGE, "Set how many instances of a service run."),
+    Verb("restart", "scale", PANEL_CHANGE, "Restart services or instances, one after another."),
+    Verb("register", "register", PANEL_CHANGE, "Add an instance that runs outside meshctl."),
+    Verb("deregister", "register", PANEL_CHANGE, "Remove a registered instance."),
+    Verb("init", "init", PANEL_TOOLS, "Write a topology to start from, with services that run."),
+    Verb("validate", "validate", PANEL_TOOLS, "Check the topology and show every problem in it."),
+    Verb("schema", "validate", PANEL_TOOLS, "Print the JSON Schema of the topology file."),
+    Verb("doctor", "doctor", PANEL_TOOLS, "Check this machine and what a mesh left on it."),
+    Verb("version", "version", PANEL_TOOLS, "Show the versions of meshctl, Envoy and Python."),
+    Verb("ps", "status", PANEL_SEE, "The same as status.", hidden=True),
+    Verb("daemon", "up", PANEL_RUN, "Run the control plane in the foreground.", hidden=True),
+)
+"""Every command, in the order of the help."""
+
+
 class MeshctlGroup(TyperGroup):
-    """Turns MeshctlError leaves and Ctrl+C into messages and exit codes, for every command below it."""
+    """Loads a command when it is run, and turns MeshctlError leaves and Ctrl+C into messages and exit codes."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands = {
+            verb.name: TyperCommand(verb.name, help=verb.text, hidden=verb.hidden, rich_help_panel=verb.panel)
+            for verb in VERBS
+        }
+        self._loaded: dict[str, Any] = {}
+        self._listing = False
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command; while commands are listed, what the list needs of it."""
+        if self._listing or cmd_name not in self.commands:
+            return super().get_command(ctx, cmd_name)
+        if cmd_name not in self._loaded:
+            module = next(verb.module for verb in VERBS if verb.name == cmd_name)
+            part = typer.Typer(rich_markup_mode="rich")
+            import_module(f"meshctl.cli.{module}").register(part)
+            self._loaded.update(typer.main.get_group(part).commands)
+        return self._loaded[cmd_name]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help, which lists the commands."""
+        with self._list():
+            super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Completion, which lists the commands."""
+        with self._list():
+            return super().shell_complete(ctx, incomplete)
+
+    @contextmanager
+    def _list(self) -> Iterator[None]:
+        self._listing = True
+        try:
+            yield
+        finally:
+            self._listing = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move the flags that may stand anywhere to the front."""
@@ -55,7 +113,7 @@ class MeshctlGroup(TyperGroup):
         except MeshctlError as error:
             screen = make_screen(ctx)
             if _debugging(ctx.params):
-                traceback.print_exc()
+                print_traceback()
             errors.print_error(screen.err, error)
             raise typer.Exit(errors.exit_code(error)) from None
         except KeyboardInterrupt:
@@ -111,17 +169,6 @@ def read_settings(
     )
 
 
-VERBS: tuple[Any, ...] = (
-    *(up, down, status, logs, events),
-    *(call, proxy, scale, register, certs),
-    *(init, validate, doctor, version),
-)
-"""The verb groups, in the order of the help."""
-
-for _verb in VERBS:
-    _verb.register(app)
-
-
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command line (that of this process unless ``argv`` is given) and end the process with the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -129,7 +176,7 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
         app(words, prog_name="meshctl")
     except Exception as error:  # noqa: BLE001 - the edge: a bug ends in one line, and in a traceback with --debug
         if _debugging({"debug": "--debug" in words}):
-            traceback.print_exc()
+            print_traceback()
         sys.stderr.write(f"error: unexpected {type(error).__name__}: {error}\nhint: --debug shows where it happened\n")
         sys.exit(errors.FAILED)
     sys.exit(errors.DONE)
@@ -137,3 +184,10 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _debugging(params: dict[str, Any]) -> bool:
     return bool(params.get("debug")) or os.environ.get("MESHCTL_DEBUG", "") not in ("", "0")
+
+
+def print_traceback() -> None:
+    """Print the traceback of the failure being handled."""
+    import traceback  # noqa: PLC0415 - takes longer to load than everything else here, and is seldom wanted
+
+    traceback.print_exc()

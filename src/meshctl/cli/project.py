@@ -5,7 +5,6 @@ Enters: options and environment.  Leaves: a Project, a TopologySource, a connect
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
@@ -19,13 +18,13 @@ import typer
 from meshctl.cli.errors import InvalidFiles
 from meshctl.client.errors import DisconnectedError
 from meshctl.errors import InvalidTopology, NotRunningError, UsageError
-from meshctl.ports import SourceFile, TopologySource
 from meshctl.wire.paths import MeshPaths, locate
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from meshctl.client.client import MeshClient
+    from meshctl.ports import SourceFile, TopologySource
     from meshctl.spec.schema import Mesh
 
 T = TypeVar("T")
@@ -148,6 +147,7 @@ def read_source(project: Project) -> TopologySource:
         UsageError: a file cannot be read.
         InvalidTopology: the ``.env`` file has problems.
     """
+    from meshctl.ports import TopologySource  # noqa: PLC0415 - as the next
     from meshctl.spec.load import find_variables  # noqa: PLC0415 - YAML is loaded when a file is read
 
     files = tuple(_read_file(path, project.directory) for path in project.files)
@@ -175,6 +175,7 @@ def connect(project: Project) -> MeshClient:
 
 def ask(project: Project, question: Callable[[MeshClient], Awaitable[T]]) -> T:
     """Connect, run one conversation, and return its result. Raises the leaf that the control plane answered."""
+    import asyncio  # noqa: PLC0415 - help and completion have no use for it
 
     async def converse() -> T:
         async with connect(project) as client:
@@ -225,6 +226,8 @@ def _shorten(path: Path) -> str:
 
 
 def _read_file(path: str, directory: str) -> SourceFile:
+    from meshctl.ports import SourceFile  # noqa: PLC0415 - as in read_source
+
     if path == STDIN:
         return SourceFile(path="<stdin>", directory=directory, text=sys.stdin.read())
     return SourceFile(path=path, directory=str(Path(path).resolve().parent), text=_read_text(path))
