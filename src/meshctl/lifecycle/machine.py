@@ -115,7 +115,7 @@ def _dispatch(state: InstanceState, event: Event, spec: InstanceSpec, now: float
             return _note_swept(state, spec, now)
         case Refreshed():
             return _refresh(state, spec, now)
-        case Tick():
+        case Tick():  # pragma: no branch
             return _tick(state, spec, now)
 
 
@@ -228,11 +228,12 @@ def _note_probe(state: InstanceState, event: ProbeResult, spec: InstanceSpec, no
 def _note_readiness(state: InstanceState, event: ProbeResult, spec: InstanceSpec, now: float) -> Step:
     probe = spec.readiness
     if probe is None or not state.readiness.running:
-        return state, ()
-    track = probing.note(state.readiness, event.ok, probe, now, fast=state.phase == "starting")
+        return replace(state, readiness=IDLE) if probe is None else state, ()
+    passes = event.ok and not state.ready and state.readiness.passed + 1 >= probe.success_threshold
+    fast = state.phase == "starting" and not passes
+    track = probing.note(state.readiness, event.ok, probe, now, fast=fast)
     after = replace(state, readiness=track)
     if event.ok:
-        passes = not state.ready and track.passed >= probe.success_threshold
         return _become_ready(after, spec, now) if passes else (after, ())
     if state.phase == "starting":
         return replace(after, reason=f"waiting for its readiness check: {event.message}"), ()
@@ -246,7 +247,7 @@ def _note_readiness(state: InstanceState, event: ProbeResult, spec: InstanceSpec
 def _note_liveness(state: InstanceState, event: ProbeResult, spec: InstanceSpec, now: float) -> Step:
     probe = spec.liveness
     if probe is None or not state.liveness.running:
-        return state, ()
+        return replace(state, liveness=IDLE) if probe is None else state, ()
     track = probing.note(state.liveness, event.ok, probe, now, fast=False)
     after = replace(state, liveness=track)
     if event.ok or track.failed < probe.failure_threshold:

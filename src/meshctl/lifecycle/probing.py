@@ -31,7 +31,8 @@ def note(track: ProbeTrack, ok: bool, probe: Probe, now: float, *, fast: bool) -
 def refresh(track: ProbeTrack, probe: Probe | None, now: float) -> ProbeTrack:
     """A probe after its spec changed: gone, begun, or due no later than its new rhythm says."""
     if probe is None:
-        return IDLE
+        # One that runs is still waited for: were the probe to come back now, two would run at once.
+        return ProbeTrack(running=track.running)
     if track == IDLE:
         return begin(probe, now, since=now)
     if track.due is None:
