@@ -89,7 +89,7 @@ class FileAuthority(CertificateAuthority):
         try:
             self._tidy()
             self._roots = self._read_roots()
-            self._active = self._read_active()
+            self._active = self._read_active(self._roots)
         except OSError as error:
             raise self._unusable(str(error)) from error
 
@@ -230,8 +230,9 @@ class FileAuthority(CertificateAuthority):
         """Check the files, the roots and the leafs as they are on the disk."""
         try:
             exposed = [why for path, mode in self._paths() if (why := find_exposure(path, mode))]
-            roots = tuple(self._show(root) for root in _in_order(self._read_roots()))
-            self._read_active()
+            stored = self._read_roots()
+            roots = tuple(self._show(root) for root in _in_order(stored))
+            self._read_active(stored)
         except OSError as error:
             return (CertificateFinding(name="files", ok=False, message=str(error)),)
         except MeshctlError as error:
@@ -314,12 +315,12 @@ class FileAuthority(CertificateAuthority):
             return _take_root(certificate, None)
         return _take_root(certificate, pair)
 
-    def _read_active(self) -> str:
+    def _read_active(self, roots: Mapping[str, _Root]) -> str:
         try:
             serial = self._active_path.read_text(encoding="ascii", errors="replace").strip()
         except FileNotFoundError:
             return ""
-        root = self._roots.get(serial)
+        root = roots.get(serial)
         if root is None:
             raise self._unusable(f"{self._active_path} names a root that is not there")
         if root.pair is None:
