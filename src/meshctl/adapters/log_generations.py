@@ -153,7 +153,7 @@ class Tail:
         if not self._later:
             held = self._generation
             self._later = open_generations(self._path, newer_than=held.identity if held else None)
-            if held:  # when it was deleted, older ones may still be there
+            if held and not os.fstat(held.fd).st_nlink:  # it was deleted; older ones may still be there
                 self._changed_after = max(self._changed_after, os.fstat(held.fd).st_mtime)
         while self._later:
             following = self._later.pop(0)

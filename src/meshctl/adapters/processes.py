@@ -67,6 +67,9 @@ class KeeperHost:
         self._exits: asyncio.Queue[tuple[_ExitKey, ProcessExit] | None] = asyncio.Queue()
         self._seen: OrderedDict[_ExitKey, None] = OrderedDict()
         self._untaken: set[_ExitKey] = set()
+        self._starting: set[str] = set()
+        self._held: dict[str, list[tuple[_ExitKey, ProcessExit]]] = {}
+        """Exits of what is being started, until whoever starts it knows its pid."""
         self.keeper_pid: int | None = None
 
     async def open(self) -> None:
@@ -86,7 +89,25 @@ class KeeperHost:
             raise
 
     async def start(self, spec: ProcessSpec) -> ProcessHandle:
-        """Start a process. Raises StartError with the reason, ConflictError when one of this name runs."""
+        """
+        Start a process. Its exit is told by ``exits`` after this has returned, however soon it comes.
+
+        Raises:
+            StartError: it cannot be started; the message says why.
+            ConflictError: one of this name runs, or is being started.
+        """
+        if spec.name in self._starting:
+            raise ConflictError(f"{spec.name} is being started")
+        self._starting.add(spec.name)
+        self._held.setdefault(spec.name, [])
+        try:
+            return await self._start(spec)
+        finally:
+            self._starting.discard(spec.name)
+            # Not at once: the caller goes on first.
+            asyncio.get_running_loop().call_soon(self._release_exits, spec.name)
+
+    async def _start(self, spec: ProcessSpec) -> ProcessHandle:
         arguments = {
             "name": spec.name,
             "token": secrets.token_hex(6),
@@ -316,7 +337,17 @@ class KeeperHost:
             self._seen.popitem(last=False)
         if key[0] not in self._handles or self._handles[key[0]].started_at < key[2]:
             self._handles[key[0]] = ProcessHandle(name=key[0], pid=key[1], started_at=key[2])
-        self._exits.put_nowait((key, ProcessExit(name=key[0], pid=key[1], code=message["code"])))
+        item = (key, ProcessExit(name=key[0], pid=key[1], code=message["code"]))
+        if key[0] in self._held:
+            self._held[key[0]].append(item)
+        else:
+            self._exits.put_nowait(item)
+
+    def _release_exits(self, name: str) -> None:
+        if name in self._starting:  # again, and that start will release them
+            return
+        for item in self._held.pop(name, []):
+            self._exits.put_nowait(item)
 
     async def _acknowledge(self, key: _ExitKey) -> None:
         link = self._link
