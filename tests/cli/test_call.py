@@ -98,6 +98,7 @@ def test_a_body_comes_from_text_file_or_stdin(
     run_cli: RunCli,
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     arguments: tuple[str, ...],
     method: str,
     kind: str,

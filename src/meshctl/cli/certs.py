@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshctl.cli.applied import print_applied
 from meshctl.cli.complete import complete_services
 from meshctl.cli.errors import FAILED
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, example
 from meshctl.cli.project import ask, find_project, make_screen
+from meshctl.cli.wording import count_nouns, print_applied
 from meshctl.errors import ConflictError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -137,9 +137,7 @@ def verify(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
         rows = [(check.name, style_state("ok" if check.ok else "failed"), check.message) for check in report.checks]
         print_table(screen.out, [Column(title="CHECK"), Column(title="RESULT"), Column(title="MESSAGE")], rows)
         wrong = sum(not check.ok for check in report.checks)
-        screen.say(
-            f"{len(report.checks)} checks, {wrong} failed" if wrong else f"{len(report.checks)} checks, all passed"
-        )
+        screen.say(f"{count_nouns(len(report.checks), 'check')}, {f'{wrong} failed' if wrong else 'all passed'}")
     if not report.ok:
         raise typer.Exit(FAILED)
 

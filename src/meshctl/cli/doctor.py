@@ -11,6 +11,7 @@ import typer
 from meshctl.cli.errors import FAILED
 from meshctl.cli.options import PANEL_TOOLS, FileOption, Output, OutputOption, example
 from meshctl.cli.project import Project, Screen, ask, find_project, load_mesh, make_screen, read_source
+from meshctl.cli.wording import count_nouns
 from meshctl.errors import InvalidTopology, MeshctlError, UsageError
 
 if TYPE_CHECKING:
@@ -93,10 +94,6 @@ def _print_report(screen: Screen, report: DoctorReport) -> None:
     errors = sum(check.level == "error" for check in report.checks)
     warnings = sum(check.level == "warning" for check in report.checks)
     if errors or warnings:
-        screen.say(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}")
+        screen.say(f"{count_nouns(errors, 'error')}, {count_nouns(warnings, 'warning')}")
     else:
         screen.say("nothing stands in the way of a mesh")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -13,9 +13,6 @@ from meshctl.cli.options import PANEL_TOOLS, example
 from meshctl.cli.project import make_screen
 from meshctl.errors import ConflictError, MeshctlError, UsageError
 
-EXAMPLES = ("shop",)
-"""The examples that can be written."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -27,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def complete_examples(incomplete: str) -> list[str]:
     """The examples whose names start with what was typed."""
-    return [name for name in EXAMPLES if name.startswith(incomplete)]
+    from meshctl.cli.starter import example_names  # noqa: PLC0415 - as in `init`
+
+    return [name for name in example_names() if name.startswith(incomplete)]
 
 
 def init(
@@ -39,17 +38,17 @@ def init(
             "--example",
             metavar="NAME",
             autocompletion=complete_examples,
-            help=f"A whole example: {', '.join(EXAMPLES)}.",
+            help="A whole example, such as shop.",
         ),
     ] = "",
     *,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
 ) -> None:
     """Write a topology to start from, with services that run."""
-    from meshctl.cli.starter import starter_files  # noqa: PLC0415 - reads package data
+    from meshctl.cli.starter import example_names, starter_files  # noqa: PLC0415 - reads package data
 
-    if example_name and example_name not in EXAMPLES:
-        raise UsageError(f"there is no example {example_name!r}", hint=f"there is: {', '.join(EXAMPLES)}")
+    if example_name and example_name not in example_names():
+        raise UsageError(f"there is no example {example_name!r}", hint=f"there is: {', '.join(example_names())}")
     folder = Path(directory)
     files = starter_files(example_name or None)
     _check_room(folder, [folder / name for name in files], force=force)

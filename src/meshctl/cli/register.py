@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshctl.cli.applied import print_applied
 from meshctl.cli.complete import complete_instances, complete_services
 from meshctl.cli.errors import INTERRUPTED
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, example, parse_duration
 from meshctl.cli.project import Project, Screen, connect, find_project, make_screen
+from meshctl.cli.wording import print_applied
 from meshctl.errors import NotFoundError, NotRunningError, UsageError, WaitTimeoutError
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from meshctl.cli.applied import print_applied
 from meshctl.cli.complete import complete_services
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, TargetsArgument, example
 from meshctl.cli.project import ask, connect, find_project, make_screen
+from meshctl.cli.wording import print_applied
 from meshctl.errors import UsageError
 
 SCALE_HINT = "write SERVICE=N or SERVICE/VERSION=N, such as checkout/v1=3"

@@ -11,6 +11,7 @@ import typer
 from meshctl.cli.errors import USAGE
 from meshctl.cli.options import PANEL_TOOLS, FileOption, Output, OutputOption, example
 from meshctl.cli.project import find_project, load_mesh, make_screen, read_source
+from meshctl.cli.wording import count_nouns
 from meshctl.errors import InvalidTopology, Problem
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def validate(ctx: typer.Context, file: FileOption = None, output: OutputOption =
         )
         return
     verb = "is" if len(project.files) == 1 else "together are"
-    counts = f"{_count(len(mesh.services), 'service')}, {_count(upstreams, 'upstream')}"
+    counts = f"{count_nouns(len(mesh.services), 'service')}, {count_nouns(upstreams, 'upstream')}"
     print_line(make_screen(ctx).out, f"{names} {verb} valid: {counts}")
 
 
@@ -91,7 +92,3 @@ def shape_problem(problem: Problem) -> ProblemShape:
         line=where.line if where else 0,
         column=where.column if where else 0,
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

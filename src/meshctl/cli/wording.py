@@ -1,4 +1,4 @@
-"""How a change that is in effect is told: by the verbs that make one."""
+"""How results are put into words: counts, durations, a change that is in effect."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ def print_applied(screen: Screen, result: AppliedResult, *, output: Output) -> N
 
 def describe_applied(result: AppliedResult) -> str:
     """``applied to 5/5 sidecars in 12 ms``."""
-    noun = "sidecar" if result.total == 1 else "sidecars"
-    return f"applied to {result.acked}/{result.total} {noun} in {describe_duration(result.duration_ms)}"
+    sidecars = count_nouns(result.total, "sidecar")
+    return f"applied to {result.acked}/{sidecars} in {describe_duration(result.duration_ms)}"
 
 
 def describe_duration(milliseconds: float) -> str:
     """``12 ms`` below ten seconds, then ``12.3 s``."""
     return f"{milliseconds:.0f} ms" if milliseconds < 10_000 else f"{milliseconds / 1000:.1f} s"
+
+
+def count_nouns(number: int, noun: str) -> str:
+    """``1 service``, ``8 services``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
