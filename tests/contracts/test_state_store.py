@@ -1,0 +1,119 @@
+"""What every StateStore does: the real one and the fake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.fakes.state_store import FakeStateStore
+
+from meshctl.adapters.sqlite_store import SqliteStore
+from meshctl.ports import InstanceRecord, Registration, SourceFile, StateStore, TopologySource
+
+SOURCE = TopologySource(
+    files=(
+        SourceFile(path="mesh.yaml", directory="/work/shop", text="name: shop\n# ä\n"),
+        SourceFile(path="-", directory="/work/shop", text=""),
+    ),
+    variables={"HOME": "/home/ann", "EMPTY": ""},
+)
+
+
+@pytest.fixture(params=["sqlite", "fake"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
+    if request.param == "fake":
+        yield FakeStateStore()
+        return
+    real = SqliteStore(str(tmp_path / "state.db"))
+    yield real
+    real.close()
+
+
+def make_registration(number: int, *, ttl: float | None = 30.0) -> Registration:
+    return Registration(
+        id=f"orders-ext-{number}",
+        service="orders",
+        version="v1",
+        host="127.0.0.1",
+        port=9000 + number,
+        ttl=ttl,
+        expires_at=None if ttl is None else 1000.5 + ttl,
+    )
+
+
+def make_record(instance: str, *, exit_code: int | None = None) -> InstanceRecord:
+    return InstanceRecord(id=instance, restarts=2, phase="ready", fingerprint="a1", exit_code=exit_code)
+
+
+def test_a_new_store_is_empty(store: StateStore) -> None:
+    assert store.topology() is None
+    assert dict(store.ports()) == {}
+    assert dict(store.scales()) == {}
+    assert store.registrations() == ()
+    assert store.selection() == ()
+    assert store.instances() == ()
+
+
+def test_what_was_set_is_read_back_equal(store: StateStore) -> None:
+    store.set_topology(SOURCE)
+    store.set_ports({"app/web-v1-1": 4001, "outbound/web": 4002})
+    store.set_scales({"web/v1": 3})
+    store.set_registrations((make_registration(1), make_registration(2, ttl=None)))
+    store.set_selection(("web", "orders"))
+    assert store.topology() == SOURCE
+    assert dict(store.ports()) == {"app/web-v1-1": 4001, "outbound/web": 4002}
+    assert dict(store.scales()) == {"web/v1": 3}
+    assert store.registrations() == (make_registration(1), make_registration(2, ttl=None))
+    assert store.selection() == ("web", "orders")
+
+
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (lambda s, n: s.set_ports({f"app/{n}": n}), lambda s: dict(s.ports())),
+        (lambda s, n: s.set_scales({f"web/v{n}": n}), lambda s: dict(s.scales())),
+        (lambda s, n: s.set_registrations((make_registration(n),)), lambda s: s.registrations()),
+        (lambda s, n: s.set_selection((f"web{n}",)), lambda s: s.selection()),
+    ],
+    ids=["ports", "scales", "registrations", "selection"],
+)
+def test_setting_replaces_what_was_there(
+    store: StateStore, write: Callable[[StateStore, int], None], read: Callable[[StateStore], object]
+) -> None:
+    write(store, 1)
+    first = read(store)
+    write(store, 2)
+    second = read(store)
+    assert first != second
+    write(store, 1)
+    assert read(store) == first
+
+
+def test_registrations_and_instances_come_by_id(store: StateStore) -> None:
+    store.set_registrations(tuple(make_registration(number) for number in (3, 1, 2)))
+    for instance in ("web-v1-2", "api-v1-1", "web-v1-1"):
+        store.put_instance(make_record(instance))
+    assert [item.id for item in store.registrations()] == ["orders-ext-1", "orders-ext-2", "orders-ext-3"]
+    assert [item.id for item in store.instances()] == ["api-v1-1", "web-v1-1", "web-v1-2"]
+
+
+def test_putting_an_instance_again_replaces_only_that_one(store: StateStore) -> None:
+    store.put_instance(make_record("web-v1-1"))
+    store.put_instance(make_record("web-v1-2"))
+    store.put_instance(make_record("web-v1-1", exit_code=-9))
+    assert store.instances() == (make_record("web-v1-1", exit_code=-9), make_record("web-v1-2"))
+
+
+def test_dropping_an_instance_forgets_it_and_one_that_is_unknown_is_no_error(store: StateStore) -> None:
+    store.put_instance(make_record("web-v1-1"))
+    store.drop_instance("web-v1-1")
+    store.drop_instance("web-v1-1")
+    assert store.instances() == ()
+
+
+def test_what_is_read_does_not_change_with_later_writes(store: StateStore) -> None:
+    store.set_ports({"app/web-v1-1": 1})
+    read = store.ports()
+    store.set_ports({"app/web-v1-1": 2})
+    assert dict(read) == {"app/web-v1-1": 1}
