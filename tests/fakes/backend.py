@@ -176,6 +176,7 @@ class FakeBackend:
     asked: list[tuple[str, object]] = field(default_factory=list)
     open_streams: int = 0
     hold_down: bool = False
+    hold_ready: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -195,6 +196,8 @@ class FakeBackend:
 
     async def ready(self, timeout: float | None) -> ReadyResult:
         self._note("ready", timeout)
+        if self.hold_ready:
+            await self.finished.wait()
         return self.readiness
 
     async def down(self, force: bool) -> None:

@@ -19,7 +19,7 @@ from meshctl.cli.lines import LineWriter
 from meshctl.cli.progress import describe_ready, print_failures
 from meshctl.cli.project import Project, Screen, has_leftovers
 from meshctl.client.errors import DisconnectedError
-from meshctl.errors import MeshctlError
+from meshctl.errors import MeshctlError, NotRunningError
 
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
@@ -55,19 +55,18 @@ class Attachment:
             self.screen.say("stopping gracefully, press Ctrl+C again to force")
             await stop_mesh(self.client, self.daemon, self.interrupts, self.screen)
             return errors.INTERRUPTED
-        except DisconnectedError as error:
-            errors.print_error(self.screen.err, error)
-            return errors.FAILED
+        except NotRunningError:
+            return self._tell_loss("the control plane ended unexpectedly; services and sidecars go on")
         await wait_gone(self.daemon)
         if has_leftovers(self.project.paths):
-            gone = DisconnectedError(
-                "the control plane was ended; services and sidecars go on",
-                hint="`meshctl up` takes over what runs, `meshctl down` stops it",
-            )
-            errors.print_error(self.screen.err, gone)
-            return errors.FAILED
+            return self._tell_loss("the control plane was ended; services and sidecars go on")
         self.screen.say("the mesh was stopped")
         return errors.DONE
+
+    def _tell_loss(self, message: str) -> int:
+        hint = "`meshctl up` takes over what runs, `meshctl down` stops it"
+        errors.print_error(self.screen.err, NotRunningError(message, hint=hint))
+        return errors.FAILED
 
     async def _show_lines(self) -> None:
         status = await self.client.status()
@@ -87,7 +86,7 @@ class Attachment:
                 self.writer.say(describe_ready(await self.client.status(), time.monotonic() - start))
             else:
                 print_failures(self.screen, result.failures)
-        except DisconnectedError:
+        except NotRunningError:
             raise
         except MeshctlError as error:  # stopped before it was ready; the events say so
             self.writer.say(error.message)

@@ -6,12 +6,13 @@ Enters: a Project.  Leaves: a process detached from the terminal, whose output g
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from meshctl.cli.project import Project, connect
 from meshctl.errors import NotRunningError, StartError, WaitTimeoutError
@@ -26,12 +27,20 @@ _POLL = 0.02
 _TAIL = 12
 
 
+# -P: modules of the user's folder must not pass for those of Python or meshctl.
+DAEMON_ARGV = (sys.executable, "-P", "-m", "meshctl", "daemon")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
-    """A running control plane; ``process`` is set when this command started it."""
+    """A running control plane; ``process`` is set when this command started it.
+
+    ``started_at`` tells it from a later process of the same pid, as psutil gives it; None when it has ended already.
+    """
 
     pid: int
-    process: subprocess.Popen[bytes] | None
+    started_at: float | None
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -42,13 +51,7 @@ class Daemon:
         """Whether the process exists; one that this command started is reaped on the way."""
         if self.process is not None:
             return self.process.poll() is None
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        return self.started_at is not None and self.started_at == _read_start(self.pid)
 
     def detach(self) -> None:
         """Let it go on without this command."""
@@ -63,7 +66,12 @@ async def find_daemon(project: Project) -> Daemon | None:
             status = await client.status()
     except NotRunningError:
         return None
-    return Daemon(pid=status.daemon_pid, process=None)
+    return make_daemon(status.daemon_pid)
+
+
+def make_daemon(pid: int) -> Daemon:
+    """The control plane of a pid that it gave itself just now."""
+    return Daemon(pid=pid, started_at=_read_start(pid))
 
 
 async def ensure_daemon(project: Project) -> Daemon:
@@ -94,8 +102,7 @@ def spawn_daemon(project: Project, *, teardown: bool = False) -> subprocess.Pope
     ignore = state / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n", encoding="utf-8")
-    # -P: modules of the user's folder must not pass for the standard library's.
-    argv = [sys.executable, "-P", "-m", "meshctl", "daemon", "--directory", project.directory]
+    argv = [*DAEMON_ARGV, "--directory", project.directory]
     if teardown:
         argv.append("--teardown")
     with Path(project.paths.daemon_log).open("ab") as log:
@@ -144,7 +151,7 @@ async def _wait_for_api(project: Project, process: subprocess.Popen[bytes], begi
                     ours = running.pid == process.pid
                     if not ours:
                         process.wait()
-                    return Daemon(pid=running.pid, process=process if ours else None)
+                    return replace(running, process=process) if ours else running
                 if ended:
                     break
                 await asyncio.sleep(_POLL)
@@ -161,6 +168,15 @@ async def _wait_for_api(project: Project, process: subprocess.Popen[bytes], begi
         detail=_read_log(project, begin),
         hint=f"the whole log: {project.paths.daemon_log}",
     )
+
+
+def _read_start(pid: int) -> float | None:
+    """The start time of a live process; a zombie that nobody reaps (in a container, say) has ended."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _log_size(project: Project) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from meshctl.cli import errors
-from meshctl.cli.daemon import Daemon, run_teardown, wait_gone
+from meshctl.cli.daemon import make_daemon, run_teardown, wait_gone
 from meshctl.cli.interrupts import Interrupted, Interrupts
 from meshctl.cli.options import PANEL_RUN, FileOption, example
 from meshctl.cli.progress import read_last_event, show_stopping
@@ -65,6 +65,7 @@ async def _stop_running(project: Project, screen: Screen, *, force: bool) -> str
     """Stop a mesh through its control plane; returns the mesh's name."""
     async with connect(project) as client:
         status = await client.status()
+        daemon = make_daemon(status.daemon_pid)
         shows = asyncio.ensure_future(show_stopping(client, screen, since=await read_last_event(client)))
         try:
             await client.down(force)
@@ -73,5 +74,5 @@ async def _stop_running(project: Project, screen: Screen, *, force: bool) -> str
         finally:
             shows.cancel()
             await asyncio.gather(shows, return_exceptions=True)
-    await wait_gone(Daemon(pid=status.daemon_pid, process=None))
+    await wait_gone(daemon)
     return status.mesh or "the mesh"
