@@ -65,14 +65,11 @@ def to_plain(node: Node) -> Any:
     assert isinstance(node, ScalarNode)
     if not node.plain:
         return node.text
-    if node.text in ("true", "false"):
-        return node.text == "true"
-    for kind in (int, float):
-        try:
-            return kind(node.text)
-        except ValueError:
-            continue
-    return node.text
+    try:
+        value = json.loads(node.text)
+    except ValueError:
+        return node.text
+    return value if isinstance(value, bool | int | float) else node.text
 
 
 def _plain(value: Any) -> Any:

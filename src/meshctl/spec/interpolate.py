@@ -98,7 +98,11 @@ class _Filler:
             return self.fill(word, nesting + 1)
         if operator:
             reason = self.fill(word, nesting + 1) or "it must have a value"
-            self._fail("unset-variable", f"the variable {quote(name)} is not set: {reason}", f"set {name}")
+            self._fail(
+                "unset-variable",
+                f"the variable {quote(name)} is not set: {reason}",
+                f"set {name} in the environment or in .env",
+            )
             return ""
         hint = (
             f"set {name} in the environment or in .env, or give a default: ${{{name}:-value}}; "

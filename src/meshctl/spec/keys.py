@@ -11,6 +11,7 @@ from typing import get_args
 from meshctl.spec.policy_keys import POLICY_KEYS, SERVICE_MESH
 from meshctl.spec.schema import Condition, Egress, HttpProbe, Probe, Protocol, RestartMode, RestartPolicy
 from meshctl.spec.shapes import (
+    UNBOUNDED,
     AnyOf,
     Boolean,
     Choice,
@@ -27,7 +28,7 @@ from meshctl.spec.shapes import (
 from meshctl.spec.values import format_duration
 
 PORT = Integer(minimum=1, maximum=65535)
-COUNT = Integer(minimum=1, maximum=1_000_000)
+COUNT = Integer(minimum=1, maximum=UNBOUNDED)
 URL_PATH = Text(
     what="a path that begins with `/`", pattern=r"/[!-~]*", code="bad-path", hint="write a path such as `/health`"
 )
@@ -132,7 +133,7 @@ RESTART = Table(
         ),
         Key(
             name="max_restarts",
-            shape=Integer(minimum=0, maximum=1_000_000),
+            shape=Integer(minimum=0, maximum=UNBOUNDED),
             doc="After so many restarts the instance has failed. No bound when it is not written.",
         ),
         Key(

@@ -1,6 +1,7 @@
 """Trees laid over each other: files over files, a service's policies over the defaults, a version over its service.
 
 Pure.  Mappings are merged deeply; scalars and lists are replaced; a null or ``!reset`` takes away what lies below.
+Keys that exclude each other replace each other: ``readiness: {tcp: true}`` over ``{http: /ready}`` is a TCP check.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from meshctl.spec.source import Entry, MapNode, Node, is_null, make_map
+
+_CHECKS = frozenset({"http", "tcp", "exec"})
+_RIVALS = {"readiness": _CHECKS, "liveness": _CHECKS}
 
 
 def merge(base: MapNode, over: MapNode) -> MapNode:
@@ -20,14 +24,18 @@ def merge(base: MapNode, over: MapNode) -> MapNode:
         elif is_null(entry.node):
             del entries[key]
         else:
-            entries[key] = _merge_entry(below, entry)
+            entries[key] = _merge_entry(key, below, entry)
     return make_map(entries, base.where if base.entries else over.where)
 
 
-def _merge_entry(below: Entry, entry: Entry) -> Entry:
-    if isinstance(below.node, MapNode) and isinstance(entry.node, MapNode):
-        return Entry(where=below.where, node=merge(below.node, entry.node))
-    return entry
+def _merge_entry(key: str, below: Entry, entry: Entry) -> Entry:
+    if not isinstance(below.node, MapNode) or not isinstance(entry.node, MapNode):
+        return entry
+    base = below.node
+    rivals = _RIVALS.get(key, frozenset())
+    if rivals & entry.node.entries.keys():
+        base = pick(base, base.entries.keys() - rivals)
+    return Entry(where=below.where, node=merge(base, entry.node))
 
 
 def pick(node: MapNode, keys: Iterable[str]) -> MapNode:

@@ -6,6 +6,7 @@ from typing import get_args
 
 from meshctl.spec.schema import Algorithm, Fallback, FallbackStrategy, HealthCheck, Policies
 from meshctl.spec.shapes import (
+    UNBOUNDED,
     AnyOf,
     Boolean,
     Choice,
@@ -25,7 +26,7 @@ _RETRY = _BUILT_IN.retry_policy
 _BREAKER = _BUILT_IN.circuit_breaker
 _CHECK = HealthCheck()
 _FALLBACK = Fallback(strategy="static")
-_COUNT = Integer(minimum=1, maximum=1_000_000)
+_COUNT = Integer(minimum=1, maximum=UNBOUNDED)
 _STATUS = Integer(minimum=100, maximum=599)
 
 RETRY_POLICY = Table(

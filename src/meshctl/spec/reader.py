@@ -74,7 +74,7 @@ class Fields:
             self._check_required()
         elif not (isinstance(node, ScalarNode) and node.broken):
             message = f"{label or table.title} must be a mapping, not {describe(node)}"
-            report.add("wrong-type", message, node.where, f"its keys are {join_names(table.names)}")
+            report.add("wrong-type", message, node.where, _mapping_hint(table))
 
     def has(self, name: str) -> bool:
         """Whether a key is written, with a value."""
@@ -165,9 +165,9 @@ class Fields:
         for name, entry in self._entries.items():
             if name in known or (self.table.extensible and name.startswith("x-")):
                 continue
-            suggestion = self.report.suggest(name, known)
+            suggestion = "" if name in elsewhere else self.report.suggest(name, known)
             hint = "" if suggestion else f"the keys of {self.table.title} are {join_names(known)}"
-            if not suggestion and name in elsewhere:
+            if name in elsewhere:
                 hint = f"{quote(name)} belongs under {elsewhere[name]}"
             self.report.add("unknown-key", f"unknown key {quote(name)}{suggestion}", entry.where, hint)
 
@@ -184,6 +184,12 @@ class Fields:
             return
         purpose = key.doc[0].lower() + key.doc[1:].rstrip(".")
         self.report.add("missing-key", message, self.where, f"add {quote(key.name)}: {purpose}")
+
+
+def _mapping_hint(table: Table) -> str:
+    if table.find("command"):
+        return "write its keys under it, such as `command: python app.py`"
+    return f"its keys are {join_names(table.names)}"
 
 
 def read_scalar(shape: Scalar, node: Node, label: str, report: Report) -> object | None:

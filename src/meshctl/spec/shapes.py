@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+UNBOUNDED = 1_000_000
+"""A maximum that no one reaches in earnest; it keeps numbers within what Envoy can hold."""
+
 Documented: TypeAlias = "str | int | float | bool | list[int] | None"
 
 
@@ -155,6 +158,8 @@ def describe_shape(shape: Shape) -> str:  # noqa: C901, PLR0911 - one case per s
             return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
         case Boolean():
             return "`true` or `false`" if shape.only is None else f"`{str(shape.only).lower()}`"
+        case Integer(maximum=maximum) if maximum >= UNBOUNDED:
+            return f"a whole number, at least {shape.minimum}"
         case Integer():
             return f"a whole number from {shape.minimum} to {shape.maximum}"
         case Duration():

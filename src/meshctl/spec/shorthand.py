@@ -1,6 +1,7 @@
 """Short notations -> long ones, before files are merged, so that a list in one and a mapping in another merge by name.
 
-Pure. ``env`` lists of ``NAME=value`` and ``depends_on`` lists become mappings; everything else stays as it is.
+Pure. ``env`` lists of ``NAME=value`` and ``depends_on`` lists become mappings, ``restart: {policy: ...}`` becomes
+``{mode: ...}``; everything else stays as it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def _expand_service(node: Node, report: Report) -> Node:
     if not isinstance(node, MapNode):
         return node
     node = _at(node, "env", _expand_env, report)
+    node = _at(node, "restart", _rename_policy, report)
     node = _at(node, "depends_on", _expand_depends_on, report)
     return _at(
         node, "versions", lambda versions, _: _each(versions, lambda item: _expand_version(item, report)), report
@@ -30,7 +32,15 @@ def _expand_service(node: Node, report: Report) -> Node:
 
 
 def _expand_version(node: Node, report: Report) -> Node:
-    return _at(node, "env", _expand_env, report) if isinstance(node, MapNode) else node
+    if not isinstance(node, MapNode):
+        return node
+    return _at(_at(node, "env", _expand_env, report), "restart", _rename_policy, report)
+
+
+def _rename_policy(node: Node, _: Report) -> Node:
+    if not isinstance(node, MapNode) or "policy" not in node.entries or "mode" in node.entries:
+        return node
+    return make_map({"mode" if key == "policy" else key: entry for key, entry in node.entries.items()}, node.where)
 
 
 def _expand_env(node: Node, report: Report) -> Node:

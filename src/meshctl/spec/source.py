@@ -119,7 +119,8 @@ def parse(file: SourceFile, report: Report) -> MapNode | None:
     forbidden = _FORBIDDEN.search(file.text)
     if forbidden:
         place = _place_of(file, forbidden.start())
-        report.add("yaml-syntax", f"this is not valid YAML: the character {forbidden[0]!a} is not allowed", place)
+        message = f"this is not valid YAML: the character {forbidden[0]!a} is not allowed"
+        report.add("yaml-syntax", message, place, "remove it")
         return None
     try:
         root = _Builder(file.path, report).build(yaml.parse(file.text, Loader=_LOADER))
@@ -249,24 +250,25 @@ class _Builder:
         if frame.kind == "list":
             frame.items.append(node)
         elif frame.key is None:
-            if not isinstance(node, ScalarNode) or not node.text:
-                hint = "every line of a mapping is `key: value`"
-                self._fail("bad-key", "a key must be a text, and not an empty one", where, hint)
-            assert isinstance(node, ScalarNode)
-            frame.key = node
-            self._check_duplicate(frame, node, where)
+            frame.key = self._check_key(frame, node, where)
         else:
             key, frame.key = frame.key, None
             if key.text == "<<" and key.plain:
                 frame.merged.extend(node.items if isinstance(node, ListNode) else [node])
-            else:
+            elif key.text:
                 frame.entries.setdefault(key.text, Entry(where=key.where, node=node))
 
-    def _check_duplicate(self, frame: _Frame, key: ScalarNode, where: Where) -> None:
+    def _check_key(self, frame: _Frame, key: Node, where: Where) -> ScalarNode:
+        if not isinstance(key, ScalarNode):
+            self._fail("bad-key", f"a key must be a text, not {describe(key)}", where, "give the key a name")
+        assert isinstance(key, ScalarNode)
+        if not key.text:
+            self._report.add("bad-key", "a key is empty", where, "every line of a mapping is `key: value`")
         first = frame.entries.get(key.text)
         if first is not None:
             message = f"the key {quote(key.text)} is there twice; it is first at line {first.where.line}"
             self._report.add("duplicate-key", message, where, "remove one of them, or merge their values")
+        return key
 
     def _with_merged(self, frame: _Frame) -> dict[str, Entry]:
         entries = frame.entries
@@ -313,13 +315,17 @@ def _place_of(file: SourceFile, offset: int) -> Where:
 
 
 def _report_syntax(file: SourceFile, error: yaml.MarkedYAMLError, report: Report) -> None:
-    mark = error.problem_mark or error.context_mark
+    # What is not closed is noticed at the end of the file; it is of more use to show where it begins.
+    unclosed = "quoted scalar" in str(error.context or "")
+    mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
     where = Where(file.path, mark.line + 1, mark.column + 1) if mark else Where(file.path, 1, 1)
     problem = str(error.problem or error.context or "it cannot be read")
     report.add("yaml-syntax", f"this is not valid YAML: {problem}", where, _syntax_hint(file, error, where))
 
 
-def _syntax_hint(file: SourceFile, error: yaml.MarkedYAMLError, where: Where) -> str:
+def _syntax_hint(  # noqa: PLR0911 - one line per mistake reads best
+    file: SourceFile, error: yaml.MarkedYAMLError, where: Where
+) -> str:
     problem, context = str(error.problem or ""), str(error.context or "")
     lines = re.split(r"\r\n|[\n\r\x85\u2028\u2029]", file.text)
     line = lines[where.line - 1] if where.line <= len(lines) else ""
@@ -331,7 +337,9 @@ def _syntax_hint(file: SourceFile, error: yaml.MarkedYAMLError, where: Where) ->
     if "cannot start any token" in problem:
         return f"a text that begins with {quote(line[where.column - 1 : where.column])} needs quotes"
     if "quoted scalar" in context:
-        return f"the quote opened{start} is not closed"
+        return "the quote that opens here is not closed"
+    if "flow" in context and "${" in line:
+        return "within `{ }` and `[ ]` a text with `${...}` needs quotes"
     if "flow" in context:
         return f"the bracket opened{start} is not closed, or a comma is missing"
     return "check the indentation: the keys of one mapping begin in the same column"

@@ -112,12 +112,12 @@ def _read_restart(owner: Fields, *, job: bool) -> RestartPolicy:
         _check_job_restart(owner, job=job, mode=mode, where=node.where)
         return RestartPolicy(mode=mode)
     fields = Fields(RESTART, node, owner.report, where=node.where)
-    name = "mode" if fields.has("mode") or not fields.has("policy") else "policy"
-    if fields.has("mode") and fields.has("policy"):
+    # `policy` alone was made `mode` when the file was read.
+    if fields.has("policy"):
         where = fields.key_place("policy")
         owner.report.add("conflicting-keys", "`mode` and `policy` mean the same", where, "remove one of them")
-    mode = fields.choice(name, base.mode)
-    _check_job_restart(owner, job=job, mode=mode, where=fields.place(name))
+    mode = fields.choice("mode", base.mode)
+    _check_job_restart(owner, job=job, mode=mode, where=fields.place("mode"))
     policy = RestartPolicy(
         mode=mode,
         backoff=fields.duration("backoff", base.backoff),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import replace
 
 from meshctl.errors import Where
 from meshctl.spec.keys import (
@@ -23,7 +24,7 @@ from meshctl.spec.policy_keys import POLICY_KEYS
 from meshctl.spec.reader import Fields, read_scalar
 from meshctl.spec.readers.policies import read_policies
 from meshctl.spec.readers.processes import Folders, layer_version, read_version
-from meshctl.spec.report import Report, quote
+from meshctl.spec.report import Report, join_names, quote
 from meshctl.spec.schema import (
     Condition,
     ExternalAddress,
@@ -119,31 +120,38 @@ def read_gateway(node: Node | None, where: Where, report: Report) -> Gateway | N
 
 def _read_versions(fields: Fields, keys: MapNode, where: Where, *, folders: Folders) -> Mapping[str, Version]:
     report = fields.report
-    versions: dict[str, Version] = {}
     if not fields.has("versions"):
-        # Whatever says how a process runs makes a version; without a command it is for registered instances only.
         if fields.has("command"):
-            versions[ONLY_VERSION] = read_version(
-                ONLY_VERSION, layer_version(keys, None), where, folders=folders, report=report
-            )
-            return versions
-        for key in PROCESS_KEYS:
-            if fields.has(key.name):
-                message = f"{quote(key.name)} is there, but no `command` to run"
-                hint = "add `command`; without any such key, instances are registered at run time"
-                report.add("missing-command", message, fields.key_place(key.name), hint)
-        return versions
+            own = layer_version(keys, None)
+            return {ONLY_VERSION: read_version(ONLY_VERSION, own, where, folders=folders, report=report)}
+        _check_nothing_to_run(fields)
+        return {}
+    # Read for its problems only: what every version overrides must be right all the same.
+    read_version(ONLY_VERSION, layer_version(keys, None), where, folders=folders, report=report)
+    versions: dict[str, Version] = {}
     for name, entry in fields.named("versions").items():
-        Fields(VERSION, entry.node, report, where=entry.where, label=f"the version {quote(name)}", elsewhere=ELSEWHERE)
+        own_fields = Fields(
+            VERSION, entry.node, report, where=entry.where, label=f"the version {quote(name)}", elsewhere=ELSEWHERE
+        )
         version = read_version(name, layer_version(keys, entry.node), entry.where, folders=folders, report=report)
+        if not fields.has("command") and not own_fields.has("command"):
+            _check_nothing_to_run(own_fields)
+            # Nothing to start: its instances are registered at run time.
+            version = replace(version, replicas=0)
         versions[name] = version
-        written = as_map(entry.node, keys).get("command") or keys.get("command")
-        if not version.command and (written is None or is_null(written)):
-            message = f"the version {quote(name)} has no `command`"
-            report.add(
-                "missing-command", message, entry.where, "add `command` to it, or to its service for all versions"
-            )
+    if not any(version.replicas or version.command for version in versions.values()):
+        _check_nothing_to_run(fields)
     return versions
+
+
+def _check_nothing_to_run(fields: Fields) -> None:
+    """Report keys that say how a process runs where there is none; without any, instances are registered."""
+    written = [key.name for key in PROCESS_KEYS if fields.has(key.name)]
+    if written and "command" not in written:
+        keys = join_names(quote(name) for name in written)
+        message = f"there is no `command` to run, but {keys}"
+        hint = "add `command`; without any of these, instances are registered at run time"
+        fields.report.add("missing-command", message, fields.key_place(written[0]), hint)
 
 
 def _read_stable(fields: Fields, versions: Mapping[str, Version]) -> str:
