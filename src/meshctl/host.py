@@ -155,6 +155,7 @@ def _make_parts(
     )
     return Parts(
         paths=paths,
+        host=keeper,
         topology=Topology(store, PortProbe(explain=explain_port, is_free=port_is_free)),
         publisher=Publisher(ads, credentials),
         supervisor=supervisor,

@@ -30,7 +30,7 @@ from meshctl.plan.addresses import app_key, inbound_key, outbound_key, upstream_
 from meshctl.plan.build import build
 from meshctl.plan.facts import Facts
 from meshctl.plan.routes import GATEWAY
-from meshctl.ports import Clock
+from meshctl.ports import Clock, ProcessHost
 from meshctl.spec.schema import Mesh
 from meshctl.tasks import TaskBag
 from meshctl.wire.paths import MeshPaths
@@ -50,6 +50,7 @@ class Parts:
     """What the engine drives."""
 
     paths: MeshPaths
+    host: ProcessHost
     topology: Topology
     publisher: Publisher
     supervisor: Supervisor
@@ -91,11 +92,12 @@ class Engine:
     async def start(self) -> None:
         """Begin to drive; takes up what an earlier control plane left running, without a lost request."""
         parts = self.parts
-        specs = self._specs() if parts.topology.restore() else {}
-        await parts.supervisor.adopt(specs)
+        # With nothing running there is nothing to take over: the next `up` says what to start.
+        takes_over = bool(await parts.host.running()) and parts.topology.restore()
+        await parts.supervisor.adopt(self._specs() if takes_over else {})
         assert self._tasks is not None
         self._tasks.spawn("supervisor", parts.supervisor.run())
-        if parts.topology.mesh is not None and parts.supervisor.views():
+        if takes_over:
             self._ensure_certificates()
             # What Envoy says of each instance has to be known before anything is published, or instances that
             # serve would leave their callers' endpoints for a moment.

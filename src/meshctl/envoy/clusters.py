@@ -121,6 +121,9 @@ def _cluster(name: str, connect_timeout: float, balancing: LoadBalancingPlan | N
         cluster.lb_policy = pb.cluster_pb2.Cluster.LbPolicy.Value(_LB_POLICY[balancing.algorithm])
         # No panic mode: requests never go to instances known to be unhealthy.
         cluster.common_lb_config.healthy_panic_threshold.SetInParent()
+        # Envoy would hold back changes of health for a second to merge them; they are wanted at once. Source:
+        # https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.proto (update_merge_window)
+        cluster.common_lb_config.update_merge_window.SetInParent()
     return cluster
 
 

@@ -62,7 +62,11 @@ def _common(peer: Any, *, alpn: tuple[str, ...]) -> Any:
         validation_context_sds_secret_config=_sds(ROOTS_SECRET),
     )
     return pb.tls_pb2.CommonTlsContext(
-        tls_params=pb.common_pb2.TlsParameters(tls_minimum_protocol_version=pb.common_pb2.TlsParameters.TLSv1_3),
+        # Both ends: the newest that Envoy's clients offer by themselves is 1.2.
+        tls_params=pb.common_pb2.TlsParameters(
+            tls_minimum_protocol_version=pb.common_pb2.TlsParameters.TLSv1_3,
+            tls_maximum_protocol_version=pb.common_pb2.TlsParameters.TLSv1_3,
+        ),
         tls_certificate_sds_secret_configs=[_sds(LEAF_SECRET)],
         combined_validation_context=combined,
         alpn_protocols=list(alpn),
