@@ -179,8 +179,8 @@ def test_up_sends_files_and_only_the_variables_they_name(
     monkeypatch.setenv("ONE", "from environment")
     assert run_cli("up", "-d").code == 0
     request = dict(served.backend.asked)["up"]
-    assert request.variables == {"ONE": "from environment", "THREE": "3"}  # type: ignore[attr-defined]
-    assert [file.path for file in request.files] == ["mesh.yaml"]  # type: ignore[attr-defined]
+    assert request.variables == {"ONE": "from environment", "THREE": "3"}
+    assert [file.path for file in request.files] == ["mesh.yaml"]
 
 
 def test_down_stops_what_a_dead_control_plane_left(

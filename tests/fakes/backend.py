@@ -173,8 +173,11 @@ class FakeBackend:
     lines: list[LogLine] = field(default_factory=list)
     registrations: dict[str, RegisterResult] = field(default_factory=dict)
     failures: dict[str, MeshctlError] = field(default_factory=dict)
-    asked: list[tuple[str, object]] = field(default_factory=list)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
     open_streams: int = 0
+    waiting: int = 0
+    stopping: int = 0
+    break_streams: MeshctlError | None = None
     hold_down: bool = False
     hold_ready: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
@@ -196,15 +199,21 @@ class FakeBackend:
 
     async def ready(self, timeout: float | None) -> ReadyResult:
         self._note("ready", timeout)
-        if self.hold_ready:
-            await self.finished.wait()
+        self.waiting += 1
+        try:
+            if self.hold_ready:
+                await self.finished.wait()
+        finally:
+            self.waiting -= 1
         return self.readiness
 
     async def down(self, force: bool) -> None:
         self._note("down", force)
         if force or not self.hold_down:
             await self.finish()
+        self.stopping += 1
         await self.finished.wait()
+        self.stopping -= 1
 
     async def finish(self) -> None:
         """End every followed stream, as the control plane does when it has stopped everything."""
@@ -258,6 +267,8 @@ class FakeBackend:
                 while position < len(items):
                     yield items[position]
                     position += 1
+                if self.break_streams is not None:
+                    raise self.break_streams
                 if not follow or self.finished.is_set():
                     return
                 async with self.changed:
