@@ -30,38 +30,41 @@ async def run_probe(spec: InstanceSpec, probe: Probe) -> tuple[bool, str]:
     """
     check = probe.check
     try:
-        async with asyncio.timeout(probe.timeout):
-            match check:
-                case HttpProbe():
-                    return await _ask_http(spec, check)
-                case TcpProbe():
+        match check:
+            case HttpProbe():
+                return await _ask_http(spec, check, probe.timeout)
+            case TcpProbe():
+                async with asyncio.timeout(probe.timeout):
                     return await _ask_tcp(spec)
-                case ExecProbe():
+            case ExecProbe():  # pragma: no branch
+                async with asyncio.timeout(probe.timeout):
                     return await _ask_command(spec, check)
     except TimeoutError:
         return False, f"{_describe(check)}: no answer within {probe.timeout:g} s"
 
 
-async def _ask_http(spec: InstanceSpec, check: HttpProbe) -> tuple[bool, str]:
+async def _ask_http(spec: InstanceSpec, check: HttpProbe, timeout: float) -> tuple[bool, str]:
     what = _describe(check)
     authority = "localhost" if spec.host.startswith("/") else f"{spec.host}:{spec.port}"
     request = (
         f"GET {check.path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: meshctl-probe\r\n"
         "Accept: */*\r\nConnection: close\r\n\r\n"
     )
+    writer: asyncio.StreamWriter | None = None
     try:
-        reader, writer = await _connect(spec)
-    except OSError as error:
-        return False, f"{what}: {_explain(error)}"
-    try:
-        writer.write(request.encode())
-        status = await _read_status(reader)
+        async with asyncio.timeout(timeout):
+            reader, writer = await _connect(spec)
+            writer.write(request.encode())
+            status = await _read_status(reader)
         if status is not None:
             await _read_body(reader)
-    except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+    except TimeoutError:
+        raise
+    except (OSError, ValueError) as error:
         return False, f"{what}: {_explain(error)}"
     finally:
-        writer.close()
+        if writer is not None:
+            writer.close()
     if status is None:
         return False, f"{what}: what answers there does not speak HTTP"
     ok = any(low <= status < high for low, high in check.expected)
@@ -86,10 +89,13 @@ async def _read_status(reader: asyncio.StreamReader) -> int | None:
 
 
 async def _read_body(reader: asyncio.StreamReader) -> None:
-    """Read the answer to its end, within reason: a server whose client leaves half-way logs errors."""
+    """Read the answer to its end, within reason: a server whose client leaves half-way logs errors.
+
+    What goes wrong here changes nothing: the status has been given.
+    """
     length: int | None = None
     chunked = False
-    with suppress(TimeoutError):
+    with suppress(OSError, ValueError):
         async with asyncio.timeout(_BODY_PATIENCE):
             while line := (await reader.readline()).strip():
                 name, _, value = line.partition(b":")

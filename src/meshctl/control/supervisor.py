@@ -237,7 +237,7 @@ class Supervisor:
                 await self._wake.wait()
         finally:
             self._closed = True
-            self._note_change()
+            self._pulse.set()
             await self._bag.close()
 
     async def _watch_exits(self) -> None:
