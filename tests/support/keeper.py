@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import os
 import secrets
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+
+import psutil
 
 from meshctl.adapters.processes import KeeperHost
 from meshctl.adapters.strays import find_strays, kill_strays
@@ -94,10 +95,9 @@ class KeeperWorld:
             await host.close(stop=False)
         await kill_strays(await find_strays(self.tag))
         for pid in pids - {None}:
-            assert pid
-            with contextlib.suppress(ProcessLookupError):
-                if self.socket.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.Error):
+                if self.socket in (keeper := psutil.Process(pid)).cmdline():
+                    keeper.kill()
 
 
 @contextlib.asynccontextmanager
