@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 from meshctl.errors import Where
 from meshctl.spec.keys import (
@@ -209,10 +210,7 @@ def _read_depends_on(fields: Fields) -> Mapping[str, Condition]:
             shape = DEPENDENCY.keys[0].shape
             assert isinstance(shape, Choice)
             value = read_scalar(shape, entry.node, f"the condition of {quote(name)}", fields.report)
-            if value == "healthy":
-                conditions[name] = "healthy"
-            elif value == "completed_successfully":
-                conditions[name] = "completed_successfully"
+            conditions[name] = started if value is None else cast("Condition", value)
     return conditions
 
 
