@@ -23,7 +23,7 @@ Level = Literal["info", "warning", "error"]
 FIRST_PROBE_DELAY = 0.05
 """Seconds between the first two readiness checks of a start; start-up speed hangs on it."""
 
-PROBE_DELAY_GROWTH = 1.3
+PROBE_DELAY_GROWTH = 1.15
 """While it starts, each wait for the next check is this much longer, up to the probe's interval."""
 
 DRAIN_LIMIT = 10.0
