@@ -81,7 +81,7 @@ def left(project: Path) -> Path:
     folder = project / ".meshctl" / "logs"
     folder.mkdir(parents=True)
     (project / "mesh.yaml").write_text("services: {pay: {command: x}, pay-out: {command: x}}\n")
-    for name, second in (("pay-v1-1", 2), ("pay-out-v1-1", 1), ("sidecar.pay", 3), ("daemon", 4)):
+    for name, second in (("pay-v1-1", 2), ("pay-out-v1-1", 1), ("sidecar.pay", 3), ("gateway", 4), ("daemon", 5)):
         (folder / f"{name}.log").write_text(format_line(T0 + second, "stdout", f"of {name}"))
     return project
 
@@ -102,12 +102,14 @@ def test_a_service_s_files_are_not_those_of_one_with_a_longer_name(left: Path, r
 def test_sidecars_and_the_control_plane_are_shown_when_they_are_asked_for(left: Path, run_cli: RunCli) -> None:
     assert "sidecar.pay  | of sidecar.pay" in run_cli("logs", "--sidecars").stdout
     assert run_cli("logs", "--sidecars", "pay").stdout.count("\n") == 2
+    assert run_cli("logs", "gateway").stdout == "gateway | of gateway\n"
     assert run_cli("logs", "daemon").stdout == "daemon | of daemon\n"
 
 
 def test_a_name_without_files_is_an_error(left: Path, run_cli: RunCli) -> None:
     assert run_cli("logs", "cart").shown == (
-        "--- exit 1\n--- stdout\n--- stderr\nerror: there is no log of cart\nhint: there are those of pay, pay-out\n"
+        "--- exit 1\n--- stdout\n--- stderr\n"
+        "error: there is no log of cart\nhint: there are those of gateway, pay, pay-out\n"
     )
 
 
@@ -130,11 +132,11 @@ def test_a_source_has_the_same_colour_always_and_its_text_cannot_colour_others(
 def test_events_have_time_level_kind_and_words(served: ServedMesh, run_cli: RunCli) -> None:
     served.backend.event_list = [
         make_event(1, "checkout-v1-1 ready"),
-        make_event(2, "payment-v1-1 exited with 1", kind="instance.exited", level="error"),
+        make_event(2, "exited with 1", subject="payment-v1-1", kind="instance.exited", level="error"),
     ]
     assert run_cli("events").stdout == (
         "2026-02-02T02:40:01.000Z  info     instance.ready          checkout-v1-1 ready\n"
-        "2026-02-02T02:40:02.000Z  error    instance.exited         payment-v1-1 exited with 1\n"
+        "2026-02-02T02:40:02.000Z  error    instance.exited         payment-v1-1: exited with 1\n"
     )
     assert run_cli("events", "-n", "1").stdout.count("\n") == 1
     assert run_cli("events", "-n", "0").stdout == ""

@@ -140,20 +140,28 @@ async def test_a_server_that_closes_ends_its_streams_in_good_order(socket: str, 
     assert backend.open_streams == 0
 
 
-async def test_a_client_that_goes_away_ends_its_stream(runner: Runner, socket: str, backend: FakeBackend) -> None:
+async def test_a_client_that_goes_away_ends_its_stream_and_nothing_is_logged(
+    runner: Runner, socket: str, backend: FakeBackend, caplog: pytest.LogCaptureFixture
+) -> None:
     async with MeshClient(socket) as client:
         backend.event_list = [make_event(1, "one")]
         assert (await anext(client.events(follow=True))).seq == 1
         assert backend.open_streams == 1
     await _wait_until(lambda: backend.open_streams == 0)
+    await runner.close()
+    assert caplog.text == ""
 
 
-async def test_a_client_that_goes_away_gives_up_its_wait(runner: Runner, socket: str, backend: FakeBackend) -> None:
+async def test_a_client_that_goes_away_gives_up_its_wait_and_nothing_is_logged(
+    runner: Runner, socket: str, backend: FakeBackend, caplog: pytest.LogCaptureFixture
+) -> None:
     backend.hold_ready = True
     async with MeshClient(socket) as client:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.ready(), 0.1)
     await _wait_until(lambda: not backend.waiting)
+    await runner.close()
+    assert caplog.text == ""
 
 
 async def test_a_change_runs_to_its_end_when_the_client_goes_away(

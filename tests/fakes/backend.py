@@ -143,17 +143,11 @@ def make_status(**changes: object) -> MeshStatus:
 
 
 def make_event(
-    seq: int, message: str, *, kind: str = "instance.ready", level: str = "info", **changes: object
+    seq: int, message: str, *, subject: str = "", kind: str = "instance.ready", level: str = "info"
 ) -> Event:
-    values: dict[str, object] = {
-        "seq": seq,
-        "time": T0 + seq,
-        "kind": kind,
-        "subject": message.split(maxsplit=1)[0],
-        "message": message,
-        "level": level,
-    }
-    return Event(**{**values, **changes})  # type: ignore[arg-type]
+    named = subject or message.split(maxsplit=1)[0]
+    values: dict[str, Any] = {"kind": kind, "subject": named, "message": message, "level": level}
+    return Event(seq=seq, time=T0 + seq, **values)
 
 
 def make_line(source: str, text: str, *, time: float = T0, stream: str = "stdout") -> LogLine:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from meshctl.cli import errors
 from meshctl.cli.daemon import Daemon, wait_gone
 from meshctl.cli.interrupts import Interrupted, Interrupts
 from meshctl.cli.lines import LineWriter
-from meshctl.cli.progress import describe_ready, print_failures
+from meshctl.cli.progress import describe_event, describe_ready, print_failures
 from meshctl.cli.project import Project, Screen, has_leftovers
 from meshctl.client.errors import DisconnectedError
 from meshctl.errors import MeshctlError, NotRunningError
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """What attaching needs; ``since_time`` and ``since_event`` say from where on lines and events are shown."""
+    """What attaching needs; ``since_time`` and ``since_event`` say from where on lines and events are shown.
+
+    ``told`` are messages of events that were told already.
+    """
 
     client: MeshClient
     project: Project
@@ -37,6 +40,7 @@ class Attachment:
     writer: LineWriter
     since_time: float
     since_event: int
+    told: Collection[str]
 
     async def run(self) -> int:
         """Show everything until the mesh ends or is asked to; returns the exit code."""
@@ -76,7 +80,8 @@ class Attachment:
 
     async def _show_events(self) -> None:
         async for event in self.client.events(since=self.since_event, follow=True):
-            self.writer.say(event.message if event.level == "info" else f"{event.level}: {event.message}")
+            if event.message not in self.told:
+                self.writer.say(describe_event(event))
 
     async def _show_ready(self) -> None:
         start = time.monotonic()

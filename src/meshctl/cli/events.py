@@ -50,5 +50,6 @@ def _print(event: Event, screen: Screen, *, as_json: bool) -> None:
         return
     line = Text(f"{format_time(event.time)}  ")
     line.append(f"{event.level:<7}", style=STYLES.get(event.level, ""))
-    line.append(f"  {event.kind:<22}  {event.message}")
+    subject = "" if event.message.startswith(event.subject) else f"{event.subject}: "
+    line.append(f"  {event.kind:<22}  {subject}{event.message}")
     print_line(screen.out, line)

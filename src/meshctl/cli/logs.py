@@ -23,6 +23,7 @@ _NOT_SERVICES = frozenset({"daemon", "keeper"})
 """Logs of meshctl itself: shown when they are named."""
 
 _SIDECAR = "sidecar."
+_GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,7 @@ def find_log_files(project: Project, sources: Sequence[str], *, sidecars: bool) 
     answered: set[str] = set()
     for name, path in sorted(found.items()):
         names = {name, _service_of(name, services)}
-        quiet = name in _NOT_SERVICES or (name.startswith(_SIDECAR) and not sidecars)
+        quiet = name in _NOT_SERVICES or (_is_sidecar(name) and not sidecars)
         if (not sources and not quiet) or name in sources or (names & set(sources) and not quiet):
             chosen[name] = path
             answered |= names
@@ -178,6 +179,10 @@ def _known_services(project: Project) -> frozenset[str]:
         return frozenset(load_mesh(read_source(project)).services)
     except MeshctlError:
         return frozenset()
+
+
+def _is_sidecar(name: str) -> bool:
+    return name == _GATEWAY or name.startswith(_SIDECAR)
 
 
 def _service_of(name: str, services: frozenset[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,7 +17,7 @@ from rich.text import Text
 from meshctl.cli.errors import print_failure
 from meshctl.cli.project import Screen
 from meshctl.cli.render import style_state
-from meshctl.wire.models import MeshStatus, StartFailure
+from meshctl.wire.models import Event, MeshStatus, StartFailure
 
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
@@ -35,12 +35,14 @@ async def read_last_event(client: MeshClient) -> int:
 
 
 @contextlib.asynccontextmanager
-async def show_progress(client: MeshClient, screen: Screen, *, since: int) -> AsyncIterator[None]:
-    """Show how the mesh comes up or goes down while the block runs."""
+async def show_progress(
+    client: MeshClient, screen: Screen, *, since: int, told: Collection[str] = ()
+) -> AsyncIterator[None]:
+    """Show how the mesh comes up while the block runs; ``told`` are messages of events that were told already."""
     if screen.quiet:
         yield
         return
-    shows = _redraw(client, screen.err) if screen.err.is_terminal else _tell(client, screen, since)
+    shows = _redraw(client, screen.err) if screen.err.is_terminal else _tell(client, screen, since, told)
     task = asyncio.ensure_future(shows)
     try:
         yield
@@ -52,7 +54,14 @@ async def show_progress(client: MeshClient, screen: Screen, *, since: int) -> As
 
 async def show_stopping(client: MeshClient, screen: Screen, *, since: int) -> None:
     """Tell the events of a mesh that is going down, to their end."""
-    await _tell(client, screen, since)
+    await _tell(client, screen, since, ())
+
+
+def describe_event(event: Event) -> str:
+    """An event in one line that says whom it is about."""
+    level = "" if event.level == "info" else f"{event.level}: "
+    subject = "" if event.message.startswith(event.subject) else f"{event.subject}: "
+    return f"{level}{subject}{event.message}"
 
 
 def print_failures(screen: Screen, failures: list[StartFailure]) -> None:
@@ -79,9 +88,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-async def _tell(client: MeshClient, screen: Screen, since: int) -> None:
+async def _tell(client: MeshClient, screen: Screen, since: int, told: Collection[str]) -> None:
     async for event in client.events(since=since, follow=True):
-        screen.say(event.message if event.level == "info" else f"{event.level}: {event.message}")
+        if event.message not in told:
+            screen.say(describe_event(event))
 
 
 async def _redraw(client: MeshClient, console: Console) -> None:

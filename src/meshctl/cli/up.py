@@ -110,6 +110,7 @@ def _make_request(source: TopologySource, services: list[str]) -> UpRequest:
 
 
 async def _bring_up(project: Project, wish: Wish, screen: Screen) -> int:
+    start = time.monotonic()
     with Interrupts() as interrupts:
         try:
             daemon = await interrupts.guard(ensure_daemon(project))
@@ -117,22 +118,29 @@ async def _bring_up(project: Project, wish: Wish, screen: Screen) -> int:
             return errors.INTERRUPTED
         try:
             async with connect(project) as client:
-                return await _apply(client, daemon, interrupts, project=project, wish=wish, screen=screen)
+                return await _apply(client, daemon, interrupts, project=project, wish=wish, screen=screen, start=start)
         finally:
             daemon.detach()
 
 
 async def _apply(
-    client: MeshClient, daemon: Daemon, interrupts: Interrupts, *, project: Project, wish: Wish, screen: Screen
+    client: MeshClient,
+    daemon: Daemon,
+    interrupts: Interrupts,
+    *,
+    project: Project,
+    wish: Wish,
+    screen: Screen,
+    start: float,
 ) -> int:
-    started, start = read_clock(), time.monotonic()
+    started = read_clock()
     try:
         since = await interrupts.guard(read_last_event(client))
         result = await interrupts.guard(client.up(wish.request))
         for change in result.changes or ["nothing changed"]:
             screen.say(change)
         if wish.wait:
-            ready = await interrupts.guard(_wait_ready(client, wish, screen, since))
+            ready = await interrupts.guard(_wait_ready(client, wish, screen, since=since, told=result.changes))
             return await _report(client, daemon, interrupts, ready, screen=screen, start=start)
     except Interrupted:
         if daemon.is_ours:
@@ -160,12 +168,13 @@ async def _apply(
         writer=writer,
         since_time=started,
         since_event=since,
+        told=result.changes,
     )
     return await attachment.run()
 
 
-async def _wait_ready(client: MeshClient, wish: Wish, screen: Screen, since: int) -> ReadyResult:
-    async with show_progress(client, screen, since=since):
+async def _wait_ready(client: MeshClient, wish: Wish, screen: Screen, *, since: int, told: list[str]) -> ReadyResult:
+    async with show_progress(client, screen, since=since, told=told):
         return await client.ready(wish.timeout)
 
 
