@@ -138,12 +138,7 @@ class AdsServer:
         known = self._nodes.get(node)
         if known is None:
             return describe_disconnected(node)
-        if known.stream is None:
-            return describe_disconnected(node, known.snapshot.version if known.snapshot is not None else "")
-        status = describe(known.stream.session)
-        times = (known.acked_at.get(url) for url in TYPE_URLS)
-        types = tuple(replace(item, acked_at=at) for item, at in zip(status.types, times, strict=True))
-        return replace(status, types=types)
+        return known.reported or _describe(known)
 
     def statuses(self) -> tuple[SyncStatus, ...]:
         """The status of every sidecar that something was published for, or that is connected, by node."""
@@ -290,7 +285,7 @@ class AdsServer:
         self._report(node)
 
     def _report(self, node: _Node) -> None:
-        status = self.status(node.name)
+        status = _describe(node)
         if status != node.reported:
             node.reported = status
             self._on_status(node.name, status)
@@ -304,6 +299,15 @@ def _end_on_bug(node: _Node, stream: _Stream) -> Iterator[None]:
     except Exception:  # noqa: BLE001 - the boundary of one stream: the sidecar reconnects and starts afresh
         _log.exception("a bug ended the stream of sidecar %s", node.name)
         stream.outgoing.put_nowait(None)
+
+
+def _describe(node: _Node) -> SyncStatus:
+    if node.stream is None:
+        return describe_disconnected(node.name, node.snapshot.version if node.snapshot is not None else "")
+    status = describe(node.stream.session)
+    times = (node.acked_at.get(url) for url in TYPE_URLS)
+    types = tuple(replace(item, acked_at=at) for item, at in zip(status.types, times, strict=True))
+    return replace(status, types=types)
 
 
 def _log_bug(task: str, error: BaseException) -> None:

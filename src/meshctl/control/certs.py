@@ -102,6 +102,7 @@ class CertRunner:
         self._root_lifetime = root_lifetime
         self._lock = asyncio.Lock()
         self._unpublished: set[str] = set()
+        self._owes_publication = False
         self._replacing_root = False
 
     # ------------------------------------------------------------------------------------------ issuing
@@ -202,7 +203,7 @@ class CertRunner:
                 await self._renew_root()
                 self._unpublished.update(self.ensure(self._services()))
                 self._unpublished &= self._services()
-                if self._unpublished:
+                if self._unpublished or self._owes_publication:
                     await self._publish_leaves()
         except MeshctlError as error:
             message = f"certificates could not be renewed, next try in {RETRY_DELAY:g} s: {error.message}"
@@ -221,7 +222,10 @@ class CertRunner:
 
     async def _publish_leaves(self) -> AppliedResult:
         published = sorted(self._unpublished)
+        # The roots may have changed too, which shows in no leaf.
+        self._owes_publication = True
         applied = await self._publish()
+        self._owes_publication = False
         self._unpublished.difference_update(published)
         for service in published:
             leaf = self._authority.leaf(service)

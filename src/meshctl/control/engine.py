@@ -73,6 +73,7 @@ class Engine:
         self._checks: dict[str, bool] = {}
         self._tasks: TaskBag | None = None
         self._identity: MeshIdentity | None = None
+        self._bootstraps: set[str] = set()
         self.lock = asyncio.Lock()
         self.stopping = False
 
@@ -371,6 +372,9 @@ class Engine:
     def _write_bootstrap(self, node: str) -> None:
         paths, mesh = self.parts.paths, self.mesh
         assert mesh is not None
+        if node in self._bootstraps:
+            return
+        self._bootstraps.add(node)
         text = build_bootstrap(
             node=node, mesh=mesh.name, admin_socket=paths.admin_socket(node), ads_socket=paths.ads_socket
         )

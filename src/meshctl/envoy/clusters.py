@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.envoy.endpoints import build_assignment
 from meshctl.envoy.filters.dynamic_forward_proxy import dns_cache
+from meshctl.envoy.pb import CACHED
 from meshctl.envoy.sources import ads_source
 from meshctl.envoy.tls import external_tls, upstream_tls
 from meshctl.plan.model import (
@@ -39,6 +41,7 @@ _MAX_CONCURRENCY = 100_000
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
+@lru_cache(maxsize=CACHED)
 def build_cluster(plan: ClusterPlan) -> Any:
     """The cluster of one plan."""
     if isinstance(plan, MeshCluster):
@@ -75,7 +78,9 @@ def _external_cluster(plan: ExternalCluster) -> Any:
     cluster.dns_lookup_family = pb.cluster_pb2.Cluster.DnsLookupFamily.V4_PREFERRED
     cluster.load_assignment.CopyFrom(build_assignment(plan.name, (Endpoint(host=plan.host, port=plan.port),)))
     if plan.tls:
-        cluster.transport_socket.CopyFrom(external_tls(plan.host, roots_file=plan.roots_file, http2=plan.protocol == "grpc"))
+        cluster.transport_socket.CopyFrom(
+            external_tls(plan.host, roots_file=plan.roots_file, http2=plan.protocol == "grpc")
+        )
     if plan.health_check is not None:
         cluster.health_checks.append(_health_check(plan.health_check, host=plan.host))
     if plan.protocol != "tcp":

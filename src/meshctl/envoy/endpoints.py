@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.pb import CACHED
 from meshctl.envoy.sources import socket_address
 from meshctl.plan.model import Endpoint
 
 
+@lru_cache(maxsize=CACHED)
 def build_assignment(cluster: str, endpoints: tuple[Endpoint, ...]) -> Any:
     """The endpoints of one cluster, in one locality, with their health."""
     status = pb.health_check_pb2.HealthStatus

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.envoy.filters import build_filters
+from meshctl.envoy.pb import CACHED
 from meshctl.envoy.sources import address_of, ads_source
 from meshctl.envoy.tls import downstream_tls
 from meshctl.plan.model import HttpListener, ListenerPlan, TcpListener
@@ -14,6 +16,7 @@ from meshctl.plan.policies.retry import NOT_REACHED_HEADER
 _HCM = pb.http_connection_manager_pb2.HttpConnectionManager
 
 
+@lru_cache(maxsize=CACHED)
 def build_listener(plan: ListenerPlan) -> Any:
     """The listener of one plan."""
     network_filter = _tcp_proxy(plan) if isinstance(plan, TcpListener) else _connection_manager(plan)

@@ -40,6 +40,7 @@ from envoy.type.v3 import percent_pb2, range_pb2
 from google.protobuf import any_pb2, duration_pb2, json_format, struct_pb2, wrappers_pb2
 
 __all__ = [
+    "CACHED",
     "accesslog_pb2",
     "address_pb2",
     "any_of",
@@ -85,6 +86,11 @@ __all__ = [
     "uint32",
     "wrappers_pb2",
 ]
+
+CACHED = 4096
+"""How many built messages of a kind are kept: plans are frozen, and most of them are the same from change to change.
+Whoever is given a message must not change it.
+"""
 
 
 def serialize(message: Any) -> bytes:

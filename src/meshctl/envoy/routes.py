@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.pb import CACHED
 from meshctl.plan.model import Forward, Match, Reply, Route, RouteTable, VirtualHost
 from meshctl.plan.policies.retry import NOT_REACHED_HEADER, RetryPlan
 
@@ -13,6 +15,7 @@ _SINGLE_LABEL = r"[^.:\[\]]+(:[0-9]+)?"
 # A host of one label, with or without a port: the form of a service's name. "localhost" is not one.
 
 
+@lru_cache(maxsize=CACHED)
 def build_route_table(table: RouteTable) -> Any:
     """The route configuration of one table."""
     return pb.route_pb2.RouteConfiguration(
