@@ -290,6 +290,22 @@ def test_ctrl_c_stops_the_mesh_gracefully_and_exits_with_130(
     assert [what for name, what in served.backend.asked if name == "down"] == [False]
 
 
+def test_the_last_lines_and_events_are_shown_while_the_mesh_stops(
+    served: ServedMesh, attach: Callable[..., Attached]
+) -> None:
+    served.backend.hold_down = True
+    up = attach("up")
+    up.wait_for("is ready")
+    up.interrupt()
+    _wait_until(lambda: ("down", False) in served.backend.asked)
+    served.do(served.backend.add_line(make_line("checkout-v1-1", "good-bye")))
+    served.do(served.backend.add_event(make_event(9, "stopped", subject="checkout-v1-1")))
+    served.do(served.backend.finish())
+    assert up.end() == 130
+    assert "checkout-v1-1 | good-bye" in up.seen
+    assert "meshctl       | checkout-v1-1: stopped" in up.seen
+
+
 def test_a_second_ctrl_c_forces(served: ServedMesh, attach: Callable[..., Attached]) -> None:
     served.backend.hold_down = True
     up = attach("up")

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
 
 
+_LAST_LINES = 1.0
+"""Seconds for the last lines to be shown once the mesh has ended; they are on their way already."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """What attaching needs; ``since_time`` and ``since_event`` say from where on lines and events are shown.
@@ -45,19 +49,21 @@ class Attachment:
     async def run(self) -> int:
         """Show everything until the mesh ends or is asked to; returns the exit code."""
         shows = [asyncio.ensure_future(part) for part in (self._show_lines(), self._show_events(), self._show_ready())]
+        shown = asyncio.gather(*shows)
         try:
-            return await self._wait(asyncio.gather(*shows))
+            return await self._wait(shown)
         finally:
             for task in shows:
                 task.cancel()
-            await asyncio.gather(*shows, return_exceptions=True)
+            await asyncio.gather(shown, *shows, return_exceptions=True)
 
     async def _wait(self, shown: asyncio.Future[list[None]]) -> int:
         try:
-            await self.interrupts.guard(_wait_for(shown))
+            await self.interrupts.guard(_wait_for(asyncio.shield(shown)))
         except Interrupted:
             self.screen.say("stopping gracefully, press Ctrl+C again to force")
             await stop_mesh(self.client, self.daemon, self.interrupts, self.screen)
+            await asyncio.wait([shown], timeout=_LAST_LINES)
             return errors.INTERRUPTED
         except NotRunningError:
             return self._tell_loss("the control plane ended unexpectedly; services and sidecars go on")
