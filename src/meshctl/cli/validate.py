@@ -71,7 +71,7 @@ def print_schema() -> None:
     """Print the JSON Schema of the topology file.
 
     Editors with a YAML language server complete and check the file when its first line is:
-    # yaml-language-server: $schema=mesh.schema.json
+    `# yaml-language-server: $schema=mesh.schema.json`
     """
     from meshctl.spec.export import json_schema  # noqa: PLC0415 - loads the tables of all keys
 
