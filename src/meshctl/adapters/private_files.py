@@ -22,12 +22,14 @@ TEMPORARY_PREFIX = ".new-"
 
 
 def open_private_directory(path: Path) -> None:
-    """Make a directory with its parents, or take the one that is there; its permissions are mended to 0700.
+    """Make a directory with its parents, all 0700, or take the one that is there and mend its permissions to that.
 
     Raises MeshctlError when it belongs to another user or cannot be used.
     """
     try:
-        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
         _mend(path, os.O_RDONLY | os.O_DIRECTORY, DIRECTORY_MODE)
     except OSError as error:
         raise MeshctlError(

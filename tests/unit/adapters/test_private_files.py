@@ -57,7 +57,7 @@ def test_a_directory_is_mended_to_0700(tmp_path: Path, before: int) -> None:
 
 def test_a_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     open_private_directory(tmp_path / "a" / "b")
-    assert mode_of(tmp_path / "a" / "b") == 0o700
+    assert (mode_of(tmp_path / "a"), mode_of(tmp_path / "a" / "b")) == (0o700, 0o700)
 
 
 def test_a_file_in_the_place_of_a_directory_is_refused_with_its_path(tmp_path: Path) -> None:

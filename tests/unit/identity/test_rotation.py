@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshctl.identity.rotation import (
@@ -66,6 +66,7 @@ def make_root(serial: str, *, made: float = NOW, active: bool = False) -> RootCe
 # ---------------------------------------------------------------------------------------------- leafs
 
 
+@settings(deadline=None)
 @given(serial=SERIALS, seed=st.text(max_size=20), lifetime=st.floats(10, 10 * LEAF_LIFETIME))
 def test_a_leaf_is_renewed_between_half_and_62_percent_of_its_lifetime(serial: str, seed: str, lifetime: float) -> None:
     share = (rotates_at(make_leaf(serial, lifetime=lifetime), seed) - NOW) / lifetime
@@ -235,6 +236,7 @@ class _Mesh:
         return None
 
 
+@settings(deadline=None)
 @given(data=st.data(), sidecars=st.integers(1, 4))
 def test_peers_trust_each_other_at_every_moment_through_crashes_and_partial_pushes(
     data: st.DataObject, sidecars: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshctl.identity.spiffe import SpiffeId, parse_service, parse_spiffe_id, spiffe_id, trust_domain_id
@@ -21,6 +21,7 @@ def test_a_service_is_one_path_segment_below_its_trust_domain() -> None:
     assert trust_domain_id("shop.local") == "spiffe://shop.local"
 
 
+@settings(deadline=None)
 @given(trust_domain=TRUST_DOMAINS, service=SEGMENTS)
 def test_every_id_that_is_made_is_read_back(trust_domain: str, service: str) -> None:
     made = spiffe_id(trust_domain, service)
@@ -29,12 +30,14 @@ def test_every_id_that_is_made_is_read_back(trust_domain: str, service: str) -> 
     assert str(parse_spiffe_id(made)) == made
 
 
+@settings(deadline=None)
 @given(trust_domain=TRUST_DOMAINS, path=st.lists(SEGMENTS, max_size=5))
 def test_ids_with_any_number_of_segments_are_read(trust_domain: str, path: list[str]) -> None:
     uri = "/".join([f"spiffe://{trust_domain}", *path])
     assert str(parse_spiffe_id(uri)) == uri
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_reading_either_gives_the_text_back_or_says_why_not(text: str) -> None:
     try:

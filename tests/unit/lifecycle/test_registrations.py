@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -174,8 +174,10 @@ class RegistryModel(RuleBasedStateMachine):
 
 
 TestRegistry = RegistryModel.TestCase
+TestRegistry.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
+@settings(deadline=None)
 @given(ttl=st.floats(0.1, 1e6), late=st.floats(0, 1e6))
 def test_a_registration_holds_exactly_until_its_ttl_has_passed(ttl: float, late: float) -> None:
     left, made = add(ttl=ttl)
