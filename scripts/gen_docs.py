@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from meshctl.api.reference import api_reference
 from meshctl.spec.export import json_schema
 from meshctl.spec.keys import TOPOLOGY
 from meshctl.spec.problems import PROBLEM_KINDS
@@ -30,6 +31,11 @@ from meshctl.spec.shapes import (
 
 ROOT = Path(__file__).resolve().parents[1]
 _NOTICE = "<!-- Made by scripts/gen_docs.py: do not edit. -->\n"
+
+
+def make_api() -> str:
+    """The reference of the control plane's API."""
+    return f"{_NOTICE}\n{api_reference()}"
 
 
 def make_mesh_yaml() -> str:
@@ -100,6 +106,7 @@ def make_schema() -> str:
 
 
 DOCUMENTS: tuple[tuple[str, Callable[[], str]], ...] = (
+    ("docs/reference/api.md", make_api),
     ("docs/reference/mesh-yaml.md", make_mesh_yaml),
     ("docs/reference/mesh.schema.json", make_schema),
     ("docs/reference/problems.md", make_problems),
