@@ -123,7 +123,7 @@ def _make_parts(
             clock=clock,
             services=lambda: engine.nodes,
             publish=publish_certificates,
-            report=lambda kind, subject, message, level: events.add(kind, subject, message, level),
+            report=events.add,
             wait=asyncio.sleep,
         )
         return MeshIdentity(trust_domain=mesh.trust_domain, authority=authority, runner=runner)
@@ -142,7 +142,7 @@ def _make_parts(
         recall=store.instances,
         remember=store.put_instance,
         forget=store.drop_instance,
-        report=lambda kind, subject, message, level: events.add(kind, subject, message, level),
+        report=events.add,
         changed=engine.instance_changed,
         wait=asyncio.sleep,
     )
