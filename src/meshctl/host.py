@@ -112,6 +112,8 @@ def _make_parts(
     keeper: KeeperHost,
     ads: AdsServer,
 ) -> Parts:
+    admin = EnvoyAdmin()
+
     def credentials(node: str) -> Credentials:
         return engine.identity.credentials(node)
 
@@ -125,6 +127,7 @@ def _make_parts(
             publish=publish_certificates,
             report=events.add,
             wait=asyncio.sleep,
+            served=lambda node: admin.get(paths.admin_socket(node), "/certs"),
         )
         return MeshIdentity(trust_domain=mesh.trust_domain, authority=authority, runner=runner)
 
@@ -160,7 +163,7 @@ def _make_parts(
         publisher=Publisher(ads, credentials),
         supervisor=supervisor,
         make_identity=make_identity,
-        health=HealthReader(admin=EnvoyAdmin(), sidecars=engine.checked_sidecars, report=engine.take_check),
+        health=HealthReader(admin=admin, sidecars=engine.checked_sidecars, report=engine.take_check),
         events=events,
         clock=clock,
         around=around,

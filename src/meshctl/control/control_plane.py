@@ -63,6 +63,8 @@ class ControlPlane:
         self._started_at = engine.parts.clock.now()
         self._was_ready = False
         self._generation = 0
+        # Output of earlier runs is not this one's failure.
+        self._up_at = self._started_at
 
     # ------------------------------------------------------------------------------------------ up, ready, down
 
@@ -108,6 +110,8 @@ class ControlPlane:
             after = topology.mesh
             assert after is not None
             changes = describe_changes(before if running else None, after)
+            if not running:
+                self._up_at = engine.parts.clock.now()
             await engine.apply()
             self._generation += 1
             for line in changes:
@@ -302,7 +306,9 @@ class ControlPlane:
 
     async def _explain_failure(self, view: InstanceView) -> StartFailure:
         path = self._engine.parts.paths.log(view.spec.id)
-        entries = self._logs(lambda: {view.spec.id: path}, tail=_TAIL, since=None, until=None, grep=None, follow=False)
+        entries = self._logs(
+            lambda: {view.spec.id: path}, tail=_TAIL, since=self._up_at, until=None, grep=None, follow=False
+        )
         return StartFailure(
             name=view.spec.id,
             message=view.state.reason,
