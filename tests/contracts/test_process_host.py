@@ -266,7 +266,7 @@ async def test_a_new_control_plane_finds_what_runs_and_the_exits_it_missed(world
     await host.start(world.command("missed", "sleeper"))
     await host.close(stop=False)
     other = await world.connect()
-    await other.signal("missed", signal.SIGKILL)
+    await other.sweep("missed")
     await other.close(stop=False)
 
     third = await world.connect()
@@ -292,6 +292,18 @@ async def test_the_host_is_ended_only_when_nothing_runs(world: World) -> None:
     await host.close(stop=True)
     await exits.wait_closed()
     assert await world.count_left("a") == 0
+
+
+async def test_a_host_that_was_ended_remembers_no_exit(world: World) -> None:
+    host = await world.connect()
+    await start_ready(host, world.command("a", "sleeper"))
+    await host.sweep("a")
+    await host.close(stop=True)
+    other = await world.connect()
+    exits = Exits(other.exits())
+    await other.start(world.command("b", "ends-0"))
+    await exits.wait_for("b")
+    assert [ended.name for ended in exits.taken] == ["b"]
 
 
 async def test_a_closed_host_says_so(world: World) -> None:

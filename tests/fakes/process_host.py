@@ -178,6 +178,7 @@ class FakeProcessHost:
             names = ", ".join(handle.name for handle in handles)
             raise ConflictError(f"the process keeper cannot end while processes run: {names}")
         if stop:
+            self.machine.unacked.clear()
             for process in self.machine.processes.values():
                 process.child = process.detached = False
         if not self._closed:

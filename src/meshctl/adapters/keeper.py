@@ -227,6 +227,8 @@ class Keeper:
         names = ", ".join(handle["name"] for handle in self._table.running)
         if names and not request.get("force"):
             raise Refusal("conflict", f"the process keeper cannot end while processes run: {names}")
+        if not names:
+            self._table.forget_exits()
         report("ends on request")
         self._stopping = True
         return True

@@ -25,7 +25,8 @@ READ_SIZE = 128 * 1024
 READS_PER_TURN = 4
 """One process that talks without end must not keep the others waiting."""
 
-_PIPE_SIZE = 256 * 1024
+_PIPE_SIZE = 128 * 1024
+"""Linux gives a user 64 MiB of pipes in all by default, and those beyond it next to nothing (pipe(7))."""
 _CLOCK_JITTER = 1.0
 """Seconds by which the clock may be set back without the order of lines suffering from it."""
 

@@ -227,6 +227,11 @@ class Table:
             if not process.child and process.pidfd < 0 and not is_same(process.record.pid, process.record.birth):
                 self._finish(process, None)
 
+    def forget_exits(self) -> None:
+        """Acknowledge every exit: whoever ends the keeper has been told of all of them."""
+        for event in self.unacked:
+            self.acknowledge(event["name"], event["pid"])
+
     def close(self) -> None:
         """Write what was captured; the processes go on."""
         for process in (*self._running.values(), *self._ended.values()):

@@ -35,6 +35,7 @@ from meshctl.ports import ProcessExit, ProcessHandle, ProcessSpec
 from meshctl.tasks import TaskBag
 
 _CONNECT_SECONDS = 10.0
+_STEADY_SECONDS = 2.0
 _ATTEMPTS = 5
 _REMEMBERED_EXITS = 4096
 
@@ -242,22 +243,25 @@ class KeeperHost:
         return StartError("the process keeper does not stay up", hint=f"Its log says why: {self._log_path}")
 
     async def _supervise(self) -> None:
-        delay = 0.05
+        loop = asyncio.get_running_loop()
+        delay = 0.0
         while not self._closing:
             assert self._link is not None
+            begun = loop.time()
             try:
                 link, serving = await self._connect()
             except MeshctlError as error:
                 self._link.set_exception(error)
                 self._link.exception()  # nobody may be waiting for it
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 2.0)
             else:
-                delay = 0.05
                 self._link.set_result(link)
                 await serving
-            if not self._closing:
-                self._link = asyncio.get_running_loop().create_future()
+                self._link = loop.create_future()
+            # One that died is replaced at once; one that does not stay up, less and less often.
+            delay = 0.0 if loop.time() - begun > _STEADY_SECONDS else min(max(0.01, 2 * delay), 2.0)
+            await asyncio.sleep(delay)
+            if self._link.done():  # until now, whoever asked was told at once that there is no keeper
+                self._link = loop.create_future()
 
     async def _connect(self) -> tuple[KeeperLink, asyncio.Task[None]]:
         deadline = asyncio.get_running_loop().time() + _CONNECT_SECONDS

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import psutil
 
 from meshctl.adapters.keeper_protocol import MARKER
-from meshctl.errors import WaitTimeoutError
+from meshctl.errors import MeshctlError, WaitTimeoutError
 from meshctl.ports import ProcessHandle
 from meshctl.tasks import TaskBag
 
@@ -69,7 +69,9 @@ class Scanner:
                 seen = await asyncio.to_thread(scan_processes)
             result.set_result(seen)
         finally:
-            result.cancel()  # no effect on one that has a result
+            if not result.done():
+                result.set_exception(MeshctlError("the processes of this machine could not be listed"))
+                result.exception()  # nobody may be waiting for it
 
 
 def scan_processes() -> tuple[Seen, ...]:
