@@ -27,11 +27,10 @@ _EXIT_CODES = (
 _HEAD = """\
 # Command line
 
-Generated from the commands themselves (`scripts/gen_docs.py`); the same text is in `meshctl COMMAND --help`.
+The same texts as `meshctl COMMAND --help`.
 
 Data goes to stdout, messages to stderr. `-o json` prints the shapes of [the API](api.md): fields
-are added, never renamed.
-`--quiet`, `--no-color` and `--debug` may stand before or after the command.
+are added, never renamed. `--quiet`, `--no-color` and `--debug` may stand before or after the command.
 """
 
 

@@ -30,12 +30,21 @@ from meshctl.spec.shapes import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that this file works as a script too, and not only as the module scripts.gen_docs
+
+from scripts.cli_reference import cli_reference  # noqa: E402 - the line above is needed first
+
 _NOTICE = "<!-- Made by scripts/gen_docs.py: do not edit. -->\n"
 
 
 def make_api() -> str:
     """The reference of the control plane's API."""
     return f"{_NOTICE}\n{api_reference()}"
+
+
+def make_cli() -> str:
+    """The reference of the command line."""
+    return f"{_NOTICE}\n{cli_reference()}"
 
 
 def make_mesh_yaml() -> str:
@@ -107,6 +116,7 @@ def make_schema() -> str:
 
 DOCUMENTS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("docs/reference/api.md", make_api),
+    ("docs/reference/cli.md", make_cli),
     ("docs/reference/mesh-yaml.md", make_mesh_yaml),
     ("docs/reference/mesh.schema.json", make_schema),
     ("docs/reference/problems.md", make_problems),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from scripts.cli_reference import cli_reference
+from scripts.gen_docs import ROOT, make_cli
 
 from meshctl.cli.app import VERBS
 
@@ -34,3 +35,8 @@ def test_no_line_of_help_is_taken_for_a_heading() -> None:
     headings = [line for line in cli_reference().splitlines() if line.startswith("#")]
     assert headings[0] == "# Command line"
     assert all(line.startswith("## meshctl") for line in headings[1:])
+
+
+def test_the_reference_is_not_stale() -> None:
+    text = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert text == make_cli(), "run python scripts/gen_docs.py"
