@@ -27,7 +27,7 @@ from meshctl.ads.messages import (
     Synced,
 )
 from meshctl.ads.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPE_URLS, Resource, Snapshot
-from meshctl.ads.subscription import REMOVED, Response, Subscription
+from meshctl.ads.subscription import REMOVED, UNKNOWN, Response, Subscription
 
 __all__ = [
     "Acked",
@@ -163,7 +163,7 @@ class Session:
                 yield self._send(snapshot, subscription, subscription.choose(candidates))
 
     def _may_send(self, snapshot: Snapshot, item: Resource) -> bool:
-        if item.type_url == ENDPOINT and item.name in self._subscriptions[ENDPOINT].acked:
+        if item.type_url == ENDPOINT and self._subscriptions[ENDPOINT].acked.get(item.name, UNKNOWN) != UNKNOWN:
             # An update of endpoints follows the one of their cluster. Endpoints that a cluster waits for are never
             # held: Envoy acknowledges clusters only when they have warmed.
             return not self._is_due(snapshot, CLUSTER, item.name)
@@ -193,8 +193,10 @@ class Session:
             cluster = snapshot.of(CLUSTER).get(item.name)
             return cluster is not None and self._subscriptions[CLUSTER].rejection(cluster.name, cluster.version) is None
         if item.type_url == ROUTE:
+            # Which listener uses which routes is not known here; one that was refused will not ask for its own.
             listeners = self._subscriptions[LISTENER]
-            return any(listeners.rejection(name, it.version) is None for name, it in snapshot.of(LISTENER).items())
+            wanted = snapshot.of(LISTENER).items()
+            return bool(wanted) and all(listeners.rejection(name, it.version) is None for name, it in wanted)
         return item.type_url in (CLUSTER, LISTENER) and not self._subscriptions[item.type_url].requested
 
     def _find_absent(self, snapshot: Snapshot, subscription: Subscription) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from meshctl.ads.session import Session
 from meshctl.ads.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPE_URLS
+from meshctl.ads.subscription import UNKNOWN
 
 SyncState = Literal["synced", "stale", "rejected", "disconnected"]
 TypeName = Literal["clusters", "endpoints", "secrets", "listeners", "routes"]
@@ -97,7 +98,7 @@ def _describe_type(session: Session, type_url: str, errors: list[str]) -> TypeSt
     return TypeStatus(
         type=TYPE_NAMES[type_url],
         state="rejected" if errors else "synced" if is_current else "stale",
-        resources=len(subscription.acked),
+        resources=sum(version != UNKNOWN for version in subscription.acked.values()),
         pending=pending,
         rejected=len(errors),
         version=digest.hexdigest()[:8] if subscription.acked else "",

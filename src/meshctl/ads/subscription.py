@@ -17,8 +17,10 @@ from meshctl.ads.snapshot import CLUSTER, LISTENER
 REMOVED = ""
 """The version of a resource in a response that removes it."""
 
+UNKNOWN = "?"
+"""The version of a resource that the sidecar may have, in a version that is not known."""
+
 _ANY = "*"
-_UNKNOWN = "?"
 
 _NAMED_FAULTS = re.compile(r"^Error adding/updating (?:cluster|listener)\(s\) ")
 # Envoy begins so when it judged each cluster or listener by itself: the good ones of the response are in effect.
@@ -115,13 +117,20 @@ class Subscription:
         whole, the good with the bad.
         """
         response = self._take_pending()
-        faulty = tuple(response.versions) if len(response.versions) == 1 else _find_named(message, response.versions)
+        # A removal is not what is refused where something was sent with it.
+        sent = [name for name, version in response.versions.items() if version != REMOVED] or list(response.versions)
+        faulty = tuple(sent) if len(sent) == 1 else _find_named(message, sent)
         for name in faulty:
             item = (name, response.versions[name])
             self._rejected[item] = message
             self._suspects.discard(item)
-        if not faulty:
-            self._suspects.update(response.versions.items())
+        for name, version in response.versions.items():
+            if name not in faulty:
+                if not faulty:
+                    self._suspects.add((name, version))
+                if name in self.acked or (version != REMOVED and self.wants(name)):
+                    # It may be in effect or not: neither the version before nor this one can be relied on.
+                    self.acked[name] = UNKNOWN
         return faulty
 
     def retry(self) -> None:
@@ -131,8 +140,9 @@ class Subscription:
     def _subscribe(self, name: str, *, has: bool) -> None:
         if name == _ANY:
             if self.wildcard:
-                for known in tuple(self.acked):
-                    self.renew(known)
+                self.acked = dict.fromkeys(self.acked, UNKNOWN)
+                if self.pending is not None:
+                    self.pending.outdated.update(self.pending.versions)
             self.wildcard = True
             return
         self.names.add(name)
@@ -150,7 +160,7 @@ class Subscription:
             self.acked.pop(name, None)
         elif name in self.acked:
             # It cannot know whether the wildcard still covers the name, so it is told: sent again, or removed.
-            self.acked[name] = _UNKNOWN
+            self.acked[name] = UNKNOWN
 
     def _take_pending(self) -> Response:
         response = self.pending
@@ -159,9 +169,9 @@ class Subscription:
         return response
 
 
-def _find_named(message: str, versions: Mapping[str, str]) -> tuple[str, ...]:
+def _find_named(message: str, names: Iterable[str]) -> tuple[str, ...]:
     start = _NAMED_FAULTS.match(message)
     if start is None:
         return ()
     listing = ", " + message[start.end() :]
-    return tuple(name for name in versions if re.search(rf"(?:, |\n){re.escape(name)}: ", listing))
+    return tuple(name for name in names if re.search(rf"(?:, |\n){re.escape(name)}: ", listing))
