@@ -156,6 +156,18 @@ def test_a_misspelt_service_is_pointed_out(sidecar: Sidecar, run_cli: RunCli) ->
     assert "hint: there is no service paymnt in this mesh; did you mean payment?" in run_cli("call", "paymnt").stderr
 
 
+def test_an_answer_that_says_what_to_do_needs_no_hint(sidecar: Sidecar, run_cli: RunCli) -> None:
+    sidecar.status, sidecar.headers = 502, {}
+    sidecar.body = b'meshctl: checkout has no upstream "payment". Declare it.\n'
+    done = run_cli("call", "--from", "checkout", "payment")
+    assert (done.code, done.stdout, "hint" in done.stderr) == (1, sidecar.body.decode(), False)
+
+
+def test_an_answer_of_unknown_origin_points_to_the_sidecars(sidecar: Sidecar, run_cli: RunCli) -> None:
+    sidecar.status, sidecar.headers, sidecar.body = 500, {}, b"?"
+    assert "hint: `meshctl proxy status`" in run_cli("call", "payment").stderr
+
+
 def test_a_failure_of_the_service_is_not_explained_away(sidecar: Sidecar, run_cli: RunCli) -> None:
     sidecar.status, sidecar.body = 503, b"no healthy upstream"
     assert "hint" not in run_cli("call", "payment").stderr

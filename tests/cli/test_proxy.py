@@ -140,7 +140,17 @@ DUMPS: list[tuple[str, list[dict[str, Any]], list[list[str]]]] = [
                             "domains": ["checkout"],
                             "routes": [
                                 {
-                                    "match": {"prefix": "/"},
+                                    "match": {
+                                        "prefix": "/",
+                                        "headers": [
+                                            {
+                                                "name": ":method",
+                                                "string_match": {"safe_regex": {"regex": "GET|PUT"}},
+                                            },
+                                            {"name": "x-a", "present_match": True, "invert_match": True},
+                                            {"name": "x-b", "string_match": {"exact": "1"}},
+                                        ],
+                                    },
                                     "route": {
                                         "weighted_clusters": {
                                             "clusters": [{"name": "a", "weight": 90}, {"name": "b", "weight": 10}]
@@ -158,11 +168,11 @@ DUMPS: list[tuple[str, list[dict[str, Any]], list[list[str]]]] = [
             {"route_config": {"name": "zero"}},
         ],
         [
-            ["outbound", "checkout", "*", "x-to"],
-            ["outbound", "checkout", "/*", "a 90%, b 10%"],
-            ["outbound", "checkout", "/x", "answers 404"],
-            ["outbound", "checkout", "/y.*", "y"],
-            ["zero", "none", "-", "-"],
+            ["outbound", "checkout", "/*", ":method GET|PUT, not x-a, x-b 1", "a 90%, b 10%"],
+            ["outbound", "checkout", "/x", "-", "answers 404"],
+            ["outbound", "checkout", "/y.*", "-", "y"],
+            ["outbound", "checkout", "*", "-", "x-to"],
+            ["zero", "none", "-", "-", "-"],
         ],
     ),
 ]

@@ -149,7 +149,7 @@ def _check_port(context: DoctorContext, name: str, host: str, port: int, fix: st
     if owner is None:
         return bad(check, f"{explain_port(host, port)} ({name})", fix=fix)
     if owner.pid in _own_pids(context):
-        return good(check, f"held by this mesh, which runs ({name}, pid {owner.pid})")
+        return good(check, f"held by this mesh ({name}, pid {owner.pid})")
     return bad(check, f"{describe(port, owner)} ({name})", fix=f"Stop it (`kill {owner.pid}`), or {fix}")
 
 

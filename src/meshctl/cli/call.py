@@ -35,7 +35,6 @@ EXPLANATIONS: tuple[tuple[int, str, str], ...] = (
     (503, "upstream connect error", "no instance of {service} took the connection: `meshctl logs {service}`"),
     (503, "upstream_reset", "{service} broke the connection off: `meshctl logs {service}`"),
     (504, "upstream request timeout", "{service} was slower than its `timeout` allows"),
-    (404, "", "no route of {source} leads to {service}: add {service} to its `upstreams`"),
 )
 """What answers that the sidecar itself makes mean: status, beginning of the body, words for people.
 
@@ -143,7 +142,9 @@ async def _send(
                 _print_headers(response)
             start = await _print_body(response.chunks)
     if response.status >= 400 and not response.instance:
-        screen.say(await _explain(client, request.service, place.source, response.status, start))
+        explanation = await _explain(client, request.service, place.source, response.status, start)
+        if explanation:
+            screen.say(explanation)
     return response.status
 
 
@@ -195,7 +196,7 @@ def _print_json(response: MeshResponse, body: bytes) -> None:
 
 
 async def _explain(client: MeshClient, service: str, source: str, status: int, body: bytes) -> str:
-    """Why the sidecar itself answered, in one line."""
+    """Why the sidecar itself answered, in one line; empty when the answer says so."""
     name = service.partition(":")[0]
     try:
         known = [known.name for known in (await client.status()).services]
@@ -205,6 +206,8 @@ async def _explain(client: MeshClient, service: str, source: str, status: int, b
         close = difflib.get_close_matches(name, known, n=1)
         return f"hint: there is no service {name} in this mesh" + (f"; did you mean {close[0]}?" if close else "")
     said = body.decode(errors="replace")
+    if said.startswith("meshctl: "):
+        return ""  # an answer of the mesh's own routes, which says what to do itself
     for wanted, start, words in EXPLANATIONS:
         if status == wanted and said.startswith(start):
             return "hint: " + words.format(service=name, source=source)

@@ -26,13 +26,16 @@ class Table:
 
 
 def rows_of(config: ProxyConfig) -> list[Row]:
-    """The rows of one kind, sorted by their first cells; fields that a resource lacks are shown as ``-``."""
+    """The rows of one kind, sorted by resource; what a resource lacks is shown as ``-``.
+
+    The rows of one resource keep their order, because the first route that matches is taken.
+    """
     table = TABLES[config.kind]
-    rows: list[Row] = []
+    groups: list[list[Row]] = []
     for entry in config.resources:
         state = entry.get("active_state", entry.get("warming_state", entry))  # listeners are wrapped twice
-        rows += table.rows(state.get(table.wrapper, state))
-    return sorted([cell or "-" for cell in row] for row in rows)
+        groups.append([[cell or "-" for cell in row] for row in table.rows(state.get(table.wrapper, state))])
+    return [row for group in sorted(groups, key=lambda group: group[0][0]) for row in group]
 
 
 def _cluster_rows(cluster: Resource) -> list[Row]:
@@ -77,10 +80,16 @@ def _route_rows(table: Resource) -> list[Row]:
     for host in table.get("virtual_hosts", []):
         domains = ", ".join(host.get("domains", []))
         rows += [
-            [table.get("name", ""), domains, _match(route.get("match", {})), _action(route)]
+            [
+                table.get("name", ""),
+                domains,
+                _match(route.get("match", {})),
+                _conditions(route.get("match", {})),
+                _action(route),
+            ]
             for route in host.get("routes", [])
         ]
-    return rows or [[table.get("name", ""), "none", "", ""]]
+    return rows or [[table.get("name", ""), "none", "", "", ""]]
 
 
 def _match(match: Resource) -> str:
@@ -89,6 +98,17 @@ def _match(match: Resource) -> str:
             value = str(match[key])
             return value if key == "path" else f"{value}*"
     return str(match.get("safe_regex", {}).get("regex", "*"))
+
+
+def _conditions(match: Resource) -> str:
+    """What else than the path a request must have, such as ``:method DELETE|GET`` or ``idempotency-key``."""
+    words: list[str] = []
+    for header in match.get("headers", []):
+        test = header.get("string_match", {})
+        value = test.get("exact") or test.get("safe_regex", {}).get("regex") or test.get("prefix") or ""
+        name = f"not {header.get('name', '')}" if header.get("invert_match") else header.get("name", "")
+        words.append(f"{name} {value}".strip())
+    return ", ".join(words)
 
 
 def _action(route: Resource) -> str:
@@ -115,6 +135,6 @@ TABLES: dict[str, Table] = {
     "endpoints": Table(("CLUSTER", "ADDRESS", "HEALTH", "WEIGHT"), "endpoint_config", _endpoint_rows),
     "secrets": Table(("NAME", "HOLDS"), "secret", _secret_rows),
     "listeners": Table(("NAME", "ADDRESS", "DIRECTION", "TLS"), "listener", _listener_rows),
-    "routes": Table(("TABLE", "HOSTS", "PATH", "TO"), "route_config", _route_rows),
+    "routes": Table(("TABLE", "HOSTS", "PATH", "WHEN", "TO"), "route_config", _route_rows),
 }
 """How each kind of configuration is shown."""
