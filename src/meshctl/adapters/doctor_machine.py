@@ -100,7 +100,7 @@ def check_clock(context: DoctorContext) -> Findings:
     if not _OLDEST_YEAR <= today.year <= _LATEST_YEAR:
         return [bad("clock", f"the clock says {today:%Y-%m-%d}: certificates would not be valid", fix=fix)]
     ca = Path(context.paths.ca)
-    for path in sorted([*ca.glob("leafs/*.pem"), *ca.glob("roots/*.crt")]):
+    for path in sorted([*ca.glob("**/leafs/*.pem"), *ca.glob("**/roots/*.crt")]):
         try:
             starts = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_before_utc
         except (OSError, ValueError):  # `certs verify` is the place that reports unreadable files

@@ -202,7 +202,7 @@ def write_certificate(path: Path, not_before: float) -> None:
 
 @pytest.mark.parametrize(("ahead", "level"), [(-3600.0, "ok"), (30.0, "ok"), (3600.0, "error")])
 def test_a_certificate_from_the_future_is_an_error(paths: MeshPaths, ahead: float, level: str) -> None:
-    write_certificate(Path(paths.ca) / "leafs" / "checkout.pem", NOW + ahead)
+    write_certificate(Path(paths.ca) / "shop.mesh" / "leafs" / "checkout.pem", NOW + ahead)
     assert only(doctor_machine.check_clock(make_context(paths))).level == level
 
 
