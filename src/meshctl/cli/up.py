@@ -15,6 +15,7 @@ import typer
 from meshctl.cli import errors
 from meshctl.cli.attach import Attachment, stop_mesh
 from meshctl.cli.daemon import Daemon, ensure_daemon
+from meshctl.cli.inert import warn_of_inert
 from meshctl.cli.interrupts import Interrupted, Interrupts
 from meshctl.cli.lines import LineWriter
 from meshctl.cli.options import PANEL_RUN, FileOption, ServicesArgument, example, parse_duration
@@ -72,7 +73,8 @@ def up(
     timeout = parse_duration(wait_timeout, option="--wait-timeout")
     project = find_project(ctx, files=file, need_files=True)
     source = read_source(project)
-    _check(source, services or [])
+    screen = make_screen(ctx)
+    _check(screen, source, services or [])
     wish = Wish(
         request=_make_request(source, services or []),
         detach=detach,
@@ -80,7 +82,7 @@ def up(
         timeout=timeout,
         timestamps=timestamps,
     )
-    raise typer.Exit(asyncio.run(_bring_up(project, wish, make_screen(ctx))))
+    raise typer.Exit(asyncio.run(_bring_up(project, wish, screen)))
 
 
 def daemon(
@@ -94,11 +96,11 @@ def daemon(
     raise typer.Exit(run_daemon(directory, teardown=teardown))
 
 
-def _check(source: TopologySource, services: list[str]) -> None:
+def _check(screen: Screen, source: TopologySource, services: list[str]) -> None:
     """Refuse files with problems and names that do not exist, before anything is started."""
     from meshctl.plan.effective import select_services  # noqa: PLC0415 - loads the topology's modules
 
-    select_services(load_mesh(source), services)
+    warn_of_inert(screen, select_services(load_mesh(source), services))
 
 
 def _make_request(source: TopologySource, services: list[str]) -> UpRequest:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from meshctl.cli.errors import USAGE
+from meshctl.cli.inert import warn_of_inert
 from meshctl.cli.options import PANEL_TOOLS, FileOption, Output, OutputOption, example
 from meshctl.cli.project import find_project, load_mesh, make_screen, read_source
 from meshctl.cli.wording import count_nouns
@@ -64,7 +65,9 @@ def validate(ctx: typer.Context, file: FileOption = None, output: OutputOption =
         return
     verb = "is" if len(project.files) == 1 else "together are"
     counts = f"{count_nouns(len(mesh.services), 'service')}, {count_nouns(upstreams, 'upstream')}"
-    print_line(make_screen(ctx).out, f"{names} {verb} valid: {counts}")
+    screen = make_screen(ctx)
+    print_line(screen.out, f"{names} {verb} valid: {counts}")
+    warn_of_inert(screen, mesh)
 
 
 def print_schema() -> None:

@@ -55,7 +55,8 @@ def build_cluster(plan: ClusterPlan) -> Any:
 
 def _mesh_cluster(plan: MeshCluster) -> Any:
     cluster = _eds_cluster(plan.name, plan.connect_timeout, plan.load_balancing)
-    cluster.transport_socket.CopyFrom(upstream_tls(plan.identity, http=plan.protocol != "tcp"))
+    if plan.identity:
+        cluster.transport_socket.CopyFrom(upstream_tls(plan.identity, http=plan.protocol != "tcp"))
     if plan.protocol != "tcp":
         _set_protocol(cluster, http2=True)
     return cluster

@@ -31,11 +31,8 @@ def build_listener(plan: ListenerPlan) -> Any:
         # One worker, so nothing is to be balanced; without SO_REUSEPORT a taken port is an error, not a silent share.
         enable_reuse_port=pb.bool_value(False),
     )
-    if isinstance(plan, TcpListener) or plan.role == "inbound":
-        direction = pb.base_pb2.TrafficDirection.INBOUND if plan.tls else pb.base_pb2.TrafficDirection.OUTBOUND
-        listener.traffic_direction = direction
-    else:
-        listener.traffic_direction = pb.base_pb2.TrafficDirection.OUTBOUND
+    directions = pb.base_pb2.TrafficDirection
+    listener.traffic_direction = directions.INBOUND if plan.role == "inbound" else directions.OUTBOUND
     return listener
 
 

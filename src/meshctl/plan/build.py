@@ -89,7 +89,7 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
         name = f"upstream/{upstream.name}"
         address = SocketAddress(LOOPBACK, facts.ports[upstream_key(service.name, upstream.name)])
         if upstream.protocol == "tcp":
-            listeners.append(TcpListener(name=name, address=address, split=split_of(upstream, facts)))
+            listeners.append(TcpListener(name=name, address=address, role="outbound", split=split_of(upstream, facts)))
         else:
             listeners.append(HttpListener(name=name, address=address, role="outbound", route_table=name))
             tables.append(upstream_table(upstream, facts))
@@ -145,9 +145,9 @@ def _proxy(
 def _inbound_listener(mesh: Mesh, service: Service, instance: InstanceFact) -> ListenerPlan:
     name = f"inbound/{instance.id}"
     address = SocketAddress(LOOPBACK, instance.inbound_port)
-    tls = InboundTls(trust_domain=mesh.trust_domain)
+    tls = InboundTls(trust_domain=mesh.trust_domain) if service.policies.security.mtls else None
     if service.protocol == "tcp":
-        return TcpListener(name=name, address=address, split=((f"local/{instance.id}", 100),), tls=tls)
+        return TcpListener(name=name, address=address, role="inbound", split=((f"local/{instance.id}", 100),), tls=tls)
     return HttpListener(name=name, address=address, role="inbound", route_table=name, tls=tls)
 
 
@@ -188,7 +188,7 @@ def _upstream_clusters(
             clusters.append(
                 MeshCluster(
                     name=name,
-                    identity=spiffe_id(mesh.trust_domain, upstream.name),
+                    identity=spiffe_id(mesh.trust_domain, upstream.name) if upstream.policies.security.mtls else "",
                     protocol=upstream.protocol,
                     load_balancing=plan_load_balancing(upstream),
                     connect_timeout=CONNECT_TIMEOUT,

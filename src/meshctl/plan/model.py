@@ -65,6 +65,7 @@ class TcpListener:
 
     name: str
     address: Address
+    role: Literal["inbound", "outbound"]
     split: tuple[tuple[str, int], ...]
     tls: InboundTls | None = None
 
@@ -132,7 +133,10 @@ class RouteTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshCluster:
-    """The instances of one version of a mesh service, reached over mTLS; their sidecars must prove ``identity``."""
+    """The instances of one version of a mesh service; their sidecars must prove ``identity``, if it is not empty.
+
+    Without an identity they are reached in plain text, as ``security: {mtls: false}`` asks.
+    """
 
     name: str
     identity: str
