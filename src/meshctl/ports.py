@@ -218,44 +218,36 @@ class InstanceRecord:
 class StateStore(Protocol):
     """State that survives the control plane. Every method is one transaction; after a crash all or none of it holds."""
 
-    def topology(self) -> TopologySource | None:
-        """The topology last applied."""
+    def commit(
+        self,
+        *,
+        topology: TopologySource | None = None,
+        ports: Mapping[str, int] | None = None,
+        scales: Mapping[str, int] | None = None,
+        registrations: tuple[Registration, ...] | None = None,
+        selection: tuple[str, ...] | None = None,
+    ) -> None:
+        """Replace what is given, all of it or nothing; what is None stays as it is."""
         ...
 
-    def set_topology(self, source: TopologySource) -> None:
-        """Replace the topology."""
+    def topology(self) -> TopologySource | None:
+        """The topology last applied."""
         ...
 
     def ports(self) -> Mapping[str, int]:
         """Ports assigned so far, by key (see plan.addresses)."""
         ...
 
-    def set_ports(self, ports: Mapping[str, int]) -> None:
-        """Replace the assigned ports."""
-        ...
-
     def scales(self) -> Mapping[str, int]:
         """Replica counts set by ``meshctl scale``, by ``service/version``."""
-        ...
-
-    def set_scales(self, scales: Mapping[str, int]) -> None:
-        """Replace the replica counts set by command."""
         ...
 
     def registrations(self) -> tuple[Registration, ...]:
         """Registered instances, by id."""
         ...
 
-    def set_registrations(self, registrations: tuple[Registration, ...]) -> None:
-        """Replace the registered instances."""
-        ...
-
     def selection(self) -> tuple[str, ...]:
         """The services asked for by ``up SERVICE...``; empty means all."""
-        ...
-
-    def set_selection(self, services: tuple[str, ...]) -> None:
-        """Replace the selection."""
         ...
 
     def instances(self) -> tuple[InstanceRecord, ...]:

@@ -56,11 +56,11 @@ def test_a_new_store_is_empty(store: StateStore) -> None:
 
 
 def test_what_was_set_is_read_back_equal(store: StateStore) -> None:
-    store.set_topology(SOURCE)
-    store.set_ports({"app/web-v1-1": 4001, "outbound/web": 4002})
-    store.set_scales({"web/v1": 3})
-    store.set_registrations((make_registration(1), make_registration(2, ttl=None)))
-    store.set_selection(("web", "orders"))
+    store.commit(topology=SOURCE)
+    store.commit(ports={"app/web-v1-1": 4001, "outbound/web": 4002})
+    store.commit(scales={"web/v1": 3})
+    store.commit(registrations=(make_registration(1), make_registration(2, ttl=None)))
+    store.commit(selection=("web", "orders"))
     assert store.topology() == SOURCE
     assert dict(store.ports()) == {"app/web-v1-1": 4001, "outbound/web": 4002}
     assert dict(store.scales()) == {"web/v1": 3}
@@ -68,13 +68,23 @@ def test_what_was_set_is_read_back_equal(store: StateStore) -> None:
     assert store.selection() == ("web", "orders")
 
 
+def test_a_commit_replaces_what_it_is_given_and_leaves_the_rest(store: StateStore) -> None:
+    """Invariant 6: a revision is committed as one."""
+    store.commit(topology=SOURCE, ports={"app/web-v1-1": 4001}, scales={"web/v1": 3}, selection=("web",))
+    store.commit(ports={}, selection=())
+    assert store.topology() == SOURCE
+    assert dict(store.ports()) == {}
+    assert dict(store.scales()) == {"web/v1": 3}
+    assert store.selection() == ()
+
+
 @pytest.mark.parametrize(
     ("write", "read"),
     [
-        (lambda s, n: s.set_ports({f"app/{n}": n}), lambda s: dict(s.ports())),
-        (lambda s, n: s.set_scales({f"web/v{n}": n}), lambda s: dict(s.scales())),
-        (lambda s, n: s.set_registrations((make_registration(n),)), lambda s: s.registrations()),
-        (lambda s, n: s.set_selection((f"web{n}",)), lambda s: s.selection()),
+        (lambda s, n: s.commit(ports={f"app/{n}": n}), lambda s: dict(s.ports())),
+        (lambda s, n: s.commit(scales={f"web/v{n}": n}), lambda s: dict(s.scales())),
+        (lambda s, n: s.commit(registrations=(make_registration(n),)), lambda s: s.registrations()),
+        (lambda s, n: s.commit(selection=(f"web{n}",)), lambda s: s.selection()),
     ],
     ids=["ports", "scales", "registrations", "selection"],
 )
@@ -91,7 +101,7 @@ def test_setting_replaces_what_was_there(
 
 
 def test_registrations_and_instances_come_by_id(store: StateStore) -> None:
-    store.set_registrations(tuple(make_registration(number) for number in (3, 1, 2)))
+    store.commit(registrations=tuple(make_registration(number) for number in (3, 1, 2)))
     for instance in ("web-v1-2", "api-v1-1", "web-v1-1"):
         store.put_instance(make_record(instance))
     assert [item.id for item in store.registrations()] == ["orders-ext-1", "orders-ext-2", "orders-ext-3"]
@@ -113,7 +123,7 @@ def test_dropping_an_instance_forgets_it_and_one_that_is_unknown_is_no_error(sto
 
 
 def test_what_is_read_does_not_change_with_later_writes(store: StateStore) -> None:
-    store.set_ports({"app/web-v1-1": 1})
+    store.commit(ports={"app/web-v1-1": 1})
     read = store.ports()
-    store.set_ports({"app/web-v1-1": 2})
+    store.commit(ports={"app/web-v1-1": 2})
     assert dict(read) == {"app/web-v1-1": 1}

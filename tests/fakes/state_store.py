@@ -19,40 +19,37 @@ class FakeStateStore(StateStore):
         self._selection: tuple[str, ...] = ()
         self._instances: dict[str, InstanceRecord] = {}
 
+    def commit(
+        self,
+        *,
+        topology: TopologySource | None = None,
+        ports: Mapping[str, int] | None = None,
+        scales: Mapping[str, int] | None = None,
+        registrations: tuple[Registration, ...] | None = None,
+        selection: tuple[str, ...] | None = None,
+    ) -> None:
+        self.writes += 1
+        self._topology = self._topology if topology is None else topology
+        self._ports = self._ports if ports is None else dict(ports)
+        self._scales = self._scales if scales is None else dict(scales)
+        if registrations is not None:
+            self._registrations = tuple(sorted(registrations, key=lambda item: item.id))
+        self._selection = self._selection if selection is None else tuple(selection)
+
     def topology(self) -> TopologySource | None:
         return self._topology
-
-    def set_topology(self, source: TopologySource) -> None:
-        self.writes += 1
-        self._topology = source
 
     def ports(self) -> Mapping[str, int]:
         return dict(self._ports)
 
-    def set_ports(self, ports: Mapping[str, int]) -> None:
-        self.writes += 1
-        self._ports = dict(ports)
-
     def scales(self) -> Mapping[str, int]:
         return dict(self._scales)
-
-    def set_scales(self, scales: Mapping[str, int]) -> None:
-        self.writes += 1
-        self._scales = dict(scales)
 
     def registrations(self) -> tuple[Registration, ...]:
         return self._registrations
 
-    def set_registrations(self, registrations: tuple[Registration, ...]) -> None:
-        self.writes += 1
-        self._registrations = tuple(sorted(registrations, key=lambda item: item.id))
-
     def selection(self) -> tuple[str, ...]:
         return self._selection
-
-    def set_selection(self, services: tuple[str, ...]) -> None:
-        self.writes += 1
-        self._selection = tuple(services)
 
     def instances(self) -> tuple[InstanceRecord, ...]:
         return tuple(record for _, record in sorted(self._instances.items()))

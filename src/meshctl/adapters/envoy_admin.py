@@ -31,6 +31,9 @@ class EnvoyAdmin(ProxyAdmin):
                 return await _exchange(method, socket, path)
         except TimeoutError as error:
             raise OSError(f"the sidecar at {socket} did not answer within {_TIMEOUT:g} s") from error
+        except ValueError as error:
+            # It ended in the middle of its answer.
+            raise OSError(f"the sidecar at {socket} gave no whole answer: {error}") from error
 
 
 async def _exchange(method: str, socket: str, path: str) -> str:

@@ -77,45 +77,54 @@ class SqliteStore(StateStore):
 
     # ------------------------------------------------------------------------------------------ documents
 
+    def commit(
+        self,
+        *,
+        topology: TopologySource | None = None,
+        ports: Mapping[str, int] | None = None,
+        scales: Mapping[str, int] | None = None,
+        registrations: tuple[Registration, ...] | None = None,
+        selection: tuple[str, ...] | None = None,
+    ) -> None:
+        """Replace what is given, all of it or nothing; what is None stays as it is."""
+        given = {
+            "topology": topology,
+            "ports": None if ports is None else dict(ports),
+            "scales": None if scales is None else dict(scales),
+            "registrations": None if registrations is None else sorted(registrations, key=lambda item: item.id),
+            "selection": selection,
+        }
+        rows = [(name, msgspec.json.encode(value)) for name, value in given.items() if value is not None]
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("INSERT OR REPLACE INTO documents (name, body) VALUES (?, ?)", rows)
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                # Some errors (a full disk) have ended the transaction already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
     def topology(self) -> TopologySource | None:
         """The topology last applied."""
         return self._get("topology", TopologySource)
-
-    def set_topology(self, source: TopologySource) -> None:
-        """Replace the topology."""
-        self._set("topology", source)
 
     def ports(self) -> Mapping[str, int]:
         """Ports assigned so far, by key."""
         return self._get("ports", dict[str, int]) or {}
 
-    def set_ports(self, ports: Mapping[str, int]) -> None:
-        """Replace the assigned ports."""
-        self._set("ports", dict(ports))
-
     def scales(self) -> Mapping[str, int]:
         """Replica counts set by command, by ``service/version``."""
         return self._get("scales", dict[str, int]) or {}
-
-    def set_scales(self, scales: Mapping[str, int]) -> None:
-        """Replace the replica counts set by command."""
-        self._set("scales", dict(scales))
 
     def registrations(self) -> tuple[Registration, ...]:
         """Registered instances, by id."""
         return self._get("registrations", tuple[Registration, ...]) or ()
 
-    def set_registrations(self, registrations: tuple[Registration, ...]) -> None:
-        """Replace the registered instances."""
-        self._set("registrations", sorted(registrations, key=lambda item: item.id))
-
     def selection(self) -> tuple[str, ...]:
         """The services asked for; empty means all."""
         return self._get("selection", tuple[str, ...]) or ()
-
-    def set_selection(self, services: tuple[str, ...]) -> None:
-        """Replace the selection."""
-        self._set("selection", services)
 
     # ------------------------------------------------------------------------------------------ instances
 
@@ -140,10 +149,6 @@ class SqliteStore(StateStore):
         with self._explained():
             row = self._connection.execute("SELECT body FROM documents WHERE name = ?", (name,)).fetchone()
         return None if row is None else self._decode(row[0], kind)
-
-    def _set(self, name: str, value: object) -> None:
-        body = msgspec.json.encode(value)
-        self._write("INSERT OR REPLACE INTO documents (name, body) VALUES (?, ?)", (name, body))
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:
         # Without an open transaction each statement is one (autocommit).

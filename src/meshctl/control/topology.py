@@ -16,6 +16,9 @@ from meshctl.spec.load import load
 from meshctl.spec.schema import Mesh
 
 
+LAST_TCP_PORT = 65535
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortProbe:
     """How to learn of ports: why one cannot be listened on (empty when it can), and whether it is free."""
@@ -71,20 +74,19 @@ class Topology:
         """
         declared = load(source)
         before = self.declared
-        if in_use and before is not None and before.trust_domain != declared.trust_domain:
+        if before is not None and before.trust_domain != declared.trust_domain:
             raise ConflictError(
                 f"the trust domain of a running mesh cannot change ({before.trust_domain} to {declared.trust_domain})",
                 hint="run: meshctl down, then meshctl up",
             )
+        # What was asked for by an earlier command and has left the files is asked for no more.
+        services = tuple(name for name in services if name in declared.services or name not in self.selection)
         mesh = add_registered(select_services(declared, services), self.registrations)
         replicas = {
             key: count for key, count in self.replicas.items() if _replicas(declared, key) == _replicas(before, key)
         }
         ports = self._assign(mesh, replicas, self.registrations, in_use=in_use)
-        self._store.set_ports(ports)
-        self._store.set_scales(replicas)
-        self._store.set_selection(services)
-        self._store.set_topology(source)
+        self._store.commit(topology=source, ports=ports, scales=replicas, selection=services)
         self.source, self.declared, self.selection = source, declared, services
         self.replicas, self.ports = replicas, ports
 
@@ -93,6 +95,10 @@ class Topology:
         mesh = self._running()
         found = mesh.services.get(service)
         if found is None or not found.versions:
+            if self.declared is not None and service in self.declared.services and service not in mesh.services:
+                raise ConflictError(
+                    f"{service} is no part of what was started", hint=f"start it first: meshctl up {service}"
+                )
             known = ", ".join(sorted(name for name, item in mesh.services.items() if item.versions))
             raise NotFoundError(f"no service {service} whose instances meshctl runs", hint=f"services: {known}")
         version = version or found.stable
@@ -102,10 +108,14 @@ class Topology:
             )
         if found.versions[version].job:
             raise ConflictError(f"{service} is a job: it runs once, in one instance")
+        if not found.versions[version].command:
+            raise ConflictError(
+                f"{service}/{version} has no command: its instances are started by somebody else",
+                hint=f"meshctl register {service} --version {version} --address HOST:PORT",
+            )
         replicas = {**self.replicas, f"{service}/{version}": count}
         ports = self._assign(mesh, replicas, self.registrations, in_use=in_use)
-        self._store.set_ports(ports)
-        self._store.set_scales(replicas)
+        self._store.commit(ports=ports, scales=replicas)
         self.replicas, self.ports = replicas, ports
         return version
 
@@ -115,15 +125,18 @@ class Topology:
             raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
         mesh = add_registered(select_services(self.declared, self.selection), registrations)
         ports = self._assign(mesh, self.replicas, registrations, in_use=in_use)
-        self._store.set_ports(ports)
-        self._store.set_registrations(registrations)
+        self._store.commit(ports=ports, registrations=registrations)
         self.registrations, self.ports = registrations, ports
+
+    def renew_registrations(self, registrations: tuple[Registration, ...]) -> None:
+        """Replace the registered instances by the same ones with other times of expiry; no port changes."""
+        assert {item.id for item in registrations} == {item.id for item in self.registrations}
+        self._store.commit(registrations=registrations)
+        self.registrations = registrations
 
     def clear(self) -> None:
         """Forget what holds only while the mesh runs: replica counts, registrations, the part asked for."""
-        self._store.set_scales({})
-        self._store.set_registrations(())
-        self._store.set_selection(())
+        self._store.commit(scales={}, registrations=(), selection=())
         self.replicas, self.registrations, self.selection = {}, (), ()
 
     def _running(self) -> Mesh:
@@ -150,16 +163,20 @@ class Topology:
             for key, port in self.ports.items()
             if key in in_use or (key not in fixed and self._probe.is_free(LOOPBACK, port))
         }
-        return assign_ports(
-            needed_keys(mesh, replicas, [item.id for item in registrations]),
-            fixed=fixed,
-            remembered=remembered,
-            reserved=reserved,
-            seed=mesh.directory,
-            is_free=lambda port: self._probe.is_free(LOOPBACK, port),
-        )
+        try:
+            return assign_ports(
+                needed_keys(mesh, replicas, [item.id for item in registrations]),
+                fixed=fixed,
+                remembered=remembered,
+                reserved=reserved,
+                seed=mesh.directory,
+                is_free=lambda port: self._probe.is_free(LOOPBACK, port),
+            )
+        except LookupError as error:
+            raise ConflictError(str(error), hint="stop what uses them; `meshctl doctor` shows who does") from error
 
     def _check_fixed(self, mesh: Mesh, fixed: Mapping[str, int], in_use: frozenset[str]) -> None:
+        _check_distinct(mesh, fixed)
         ours = {self.ports[key] for key in in_use if key in self.ports}
         wanted = [(LOOPBACK, port, key) for key, port in fixed.items() if port not in ours]
         if mesh.gateway is not None and not self._gateway_unchanged(mesh, in_use):
@@ -181,6 +198,21 @@ class Topology:
             and mesh.gateway is not None
             and (before.host, before.port) == (mesh.gateway.host, mesh.gateway.port)
         )
+
+
+def _check_distinct(mesh: Mesh, fixed: Mapping[str, int]) -> None:
+    """Refuse ports that cannot be, or that two would share: `scale` adds instances that no file was checked with."""
+    users = {} if mesh.gateway is None else {mesh.gateway.port: "the gateway"}
+    for key, port in fixed.items():
+        name = key.removeprefix("app/")
+        if port > LAST_TCP_PORT:
+            raise ConflictError(f"{name} would listen on port {port}, which does not exist", hint="run fewer instances")
+        if port in users:
+            raise ConflictError(
+                f"{name} and {users[port]} would both listen on port {port}",
+                hint="run fewer instances, or give other ports in the topology",
+            )
+        users[port] = name
 
 
 def _replicas(mesh: Mesh | None, key: str) -> int | None:

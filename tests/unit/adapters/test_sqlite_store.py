@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 def fill(path: Path) -> None:
     store = SqliteStore(str(path))
-    store.set_topology(SOURCE)
+    store.commit(topology=SOURCE)
     store.put_instance(RECORD)
     store.close()
 
@@ -55,7 +55,7 @@ def test_what_was_stored_is_there_after_a_restart(path: Path) -> None:
 
 def test_the_database_and_its_side_files_are_0600_in_a_0700_folder(path: Path) -> None:
     store = SqliteStore(str(path))
-    store.set_topology(SOURCE)
+    store.commit(topology=SOURCE)
     modes = {item.name: stat.S_IMODE(item.stat().st_mode) for item in path.parent.iterdir()}
     store.close()
     assert modes == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
@@ -110,7 +110,7 @@ def test_a_damaged_database_is_moved_aside_and_a_new_one_made(path: Path, damage
     assert store.recovered == f"the state in {path} was damaged: it was moved to {aside}, and begins anew"
     assert aside.read_bytes() == damaged
     assert store.topology() is None
-    store.set_topology(SOURCE)
+    store.commit(topology=SOURCE)
     store.close()
     store = SqliteStore(str(path))
     assert store.recovered == ""
@@ -131,7 +131,7 @@ def test_the_log_of_a_damaged_database_is_not_applied_to_the_new_one(path: Path)
     fill(path)
     # A log is left behind when its writer is killed; a copy of both files is what is then on the disk.
     live = SqliteStore(str(path))
-    live.set_ports({"app/web-v1-1": 4001})
+    live.commit(ports={"app/web-v1-1": 4001})
     log = path.with_name("state.db-wal").read_bytes()
     live.close()
     overwrite_header(path)
@@ -144,7 +144,7 @@ def test_the_log_of_a_damaged_database_is_not_applied_to_the_new_one(path: Path)
 
 def test_damage_that_is_met_while_it_is_used_is_said_with_what_to_do(path: Path) -> None:
     store = SqliteStore(str(path))
-    store.set_topology(SOURCE)
+    store.commit(topology=SOURCE)
     run_sql(path, "UPDATE documents SET body = '[]'")
     with pytest.raises(MeshctlError, match="is damaged") as caught:
         store.topology()
@@ -169,26 +169,27 @@ def test_a_database_that_somebody_else_holds_is_a_conflict(path: Path, monkeypat
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(ConflictError, match="held by another process") as caught:
-        store.set_topology(SOURCE)
+        store.commit(topology=SOURCE)
     assert str(path) in caught.value.hint
     assert store.topology() is None
     other.execute("ROLLBACK")
     other.close()
-    store.set_topology(SOURCE)
+    store.commit(topology=SOURCE)
     store.close()
 
 
 def test_a_full_disk_changes_nothing_and_is_said(path: Path) -> None:
     store = SqliteStore(str(path))
-    store.set_topology(SOURCE)
+    store.commit(topology=SOURCE)
     # SQLite answers as on a full disk when a database may not grow beyond its pages.
     (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
     store._connection.execute(f"PRAGMA max_page_count = {pages}")
     large = TopologySource(files=(SourceFile(path="-", directory="/", text="x" * 100_000),), variables={})
     with pytest.raises(MeshctlError, match="the disk is full") as caught:
-        store.set_topology(large)
+        store.commit(ports={"app/web-v1-1": 4001}, topology=large)
     assert "free some space" in caught.value.hint
     assert store.topology() == SOURCE
+    assert dict(store.ports()) == {}
     store.close()
 
 
@@ -258,7 +259,7 @@ while True:
     # The same number in every part of one value, and a size that spans several pages.
     text = f"{number} " * (200 + number % 1000)
     files = tuple(SourceFile(path=str(number), directory="/", text=text) for _ in range(3))
-    store.set_topology(TopologySource(files=files, variables={"number": str(number)}))
+    store.commit(topology=TopologySource(files=files, variables={"number": str(number)}), ports={"outbound/web": number})
     mark = str(number)
     store.put_instance(InstanceRecord(id="web", restarts=number, phase="ready", fingerprint=mark, exit_code=None))
     print(number, flush=True)
@@ -278,11 +279,12 @@ def test_a_killed_writer_leaves_the_last_committed_state_or_one_begun_after_it_n
             committed = max([committed, *(int(line) for line in writer.stdout.read().splitlines()[:-1])])
         store = SqliteStore(str(path))
         assert store.recovered == ""
-        source, (record,) = store.topology(), store.instances()
+        source, (record,), ports = store.topology(), store.instances(), dict(store.ports())
         store.close()
         assert source is not None
         number = int(source.variables["number"])
         assert {file.path for file in source.files} == {str(number)}
+        assert ports == {"outbound/web": number}
         assert {file.text for file in source.files} == {f"{number} " * (200 + number % 1000)}
         assert record.fingerprint == str(record.restarts)
         # What was committed first cannot be behind what was committed after it.
