@@ -135,8 +135,11 @@ def test_events_have_time_level_kind_and_words(served: ServedMesh, run_cli: RunC
         make_event(2, "exited with 1", subject="payment-v1-1", kind="instance.exited", level="error"),
     ]
     assert run_cli("events").stdout == (
-        "2026-02-02T02:40:01.000Z  info     instance.ready          checkout-v1-1 ready\n"
-        "2026-02-02T02:40:02.000Z  error    instance.exited         payment-v1-1: exited with 1\n"
+        "2026-02-02T02:40:01.000Z  checkout-v1-1  info     ready\n"
+        "2026-02-02T02:40:02.000Z  payment-v1-1   error    exited with 1\n"
+    )
+    assert run_cli("events", "-o", "wide", "-n", "1").stdout == (
+        "2026-02-02T02:40:02.000Z  payment-v1-1  error    instance.exited       exited with 1\n"
     )
     assert run_cli("events", "-n", "1").stdout.count("\n") == 1
     assert run_cli("events", "-n", "0").stdout == ""

@@ -275,8 +275,8 @@ def test_attached_lines_are_aligned_and_events_are_among_them(
     up.wait_for("hello")
     assert up.seen[-1] == "payment-v1-1  | hello"
     served.do(served.backend.add_event(make_event(7, "checkout-v1-1 ready")))
-    up.wait_for("checkout-v1-1 ready")
-    assert up.seen[-1] == "meshctl       | checkout-v1-1 ready"
+    up.wait_for("checkout-v1-1  ready")
+    assert up.seen[-1] == "meshctl       | checkout-v1-1  ready"
 
 
 def test_ctrl_c_stops_the_mesh_gracefully_and_exits_with_130(
@@ -303,7 +303,7 @@ def test_the_last_lines_and_events_are_shown_while_the_mesh_stops(
     served.do(served.backend.finish())
     assert up.end() == 130
     assert "checkout-v1-1 | good-bye" in up.seen
-    assert "meshctl       | checkout-v1-1: stopped" in up.seen
+    assert "meshctl       | checkout-v1-1  stopped" in up.seen
 
 
 def test_a_second_ctrl_c_forces(served: ServedMesh, attach: Callable[..., Attached]) -> None:

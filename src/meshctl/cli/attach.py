@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from meshctl.cli import errors
 from meshctl.cli.daemon import Daemon, wait_gone
 from meshctl.cli.interrupts import Interrupted, Interrupts
 from meshctl.cli.lines import LineWriter
-from meshctl.cli.progress import describe_event, describe_ready, print_failures
+from meshctl.cli.news import News
+from meshctl.cli.progress import describe_ready, list_names, print_failures
 from meshctl.cli.project import Project, Screen, has_leftovers
 from meshctl.client.errors import DisconnectedError
 from meshctl.errors import MeshctlError, NotRunningError
@@ -31,10 +32,7 @@ _LAST_LINES = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """What attaching needs; ``since_time`` and ``since_event`` say from where on lines and events are shown.
-
-    ``told`` are messages of events that were told already.
-    """
+    """What attaching needs; ``since_time`` and ``since_event`` say from where on lines and events are shown."""
 
     client: MeshClient
     project: Project
@@ -44,7 +42,7 @@ class Attachment:
     writer: LineWriter
     since_time: float
     since_event: int
-    told: Collection[str]
+    news: News
 
     async def run(self) -> int:
         """Show everything until the mesh ends or is asked to; returns the exit code."""
@@ -80,14 +78,15 @@ class Attachment:
 
     async def _show_lines(self) -> None:
         status = await self.client.status()
-        self.writer.align(instance.id for service in status.services for instance in service.instances)
+        self.writer.align(list_names(status))
         async for line in self.client.logs(since=self.since_time, follow=True):
             self.writer.write(line)
 
     async def _show_events(self) -> None:
         async for event in self.client.events(since=self.since_event, follow=True):
-            if event.message not in self.told:
-                self.writer.say(describe_event(event))
+            line = self.news.tell(event)
+            if line is not None:
+                self.writer.say(line)
 
     async def _show_ready(self) -> None:
         start = time.monotonic()

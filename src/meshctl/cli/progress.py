@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.text import Text
 
 from meshctl.cli.errors import print_failure
+from meshctl.cli.news import News
 from meshctl.cli.project import Screen
 from meshctl.cli.render import style_state
-from meshctl.wire.models import Event, MeshStatus, StartFailure
+from meshctl.wire.models import MeshStatus, StartFailure
 
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
@@ -35,14 +36,12 @@ async def read_last_event(client: MeshClient) -> int:
 
 
 @contextlib.asynccontextmanager
-async def show_progress(
-    client: MeshClient, screen: Screen, *, since: int, told: Collection[str] = ()
-) -> AsyncIterator[None]:
-    """Show how the mesh comes up while the block runs; ``told`` are messages of events that were told already."""
+async def show_progress(client: MeshClient, screen: Screen, *, since: int, news: News) -> AsyncIterator[None]:
+    """Show how the mesh comes up while the block runs."""
     if screen.quiet:
         yield
         return
-    shows = _redraw(client, screen.err) if screen.err.is_terminal else _tell(client, screen, since, told)
+    shows = _redraw(client, screen.err) if screen.err.is_terminal else _tell(client, screen, since, news)
     task = asyncio.ensure_future(shows)
     try:
         yield
@@ -54,14 +53,18 @@ async def show_progress(
 
 async def show_stopping(client: MeshClient, screen: Screen, *, since: int) -> None:
     """Tell the events of a mesh that is going down, to their end."""
-    await _tell(client, screen, since, ())
+    news = News()
+    news.align(list_names(await client.status()))
+    await _tell(client, screen, since, news)
 
 
-def describe_event(event: Event) -> str:
-    """An event in one line that says whom it is about."""
-    level = "" if event.level == "info" else f"{event.level}: "
-    subject = "" if event.message.startswith(event.subject) else f"{event.subject}: "
-    return f"{level}{subject}{event.message}"
+def list_names(status: MeshStatus) -> list[str]:
+    """Whom the events of a mesh are going to be about: its instances, else its services."""
+    return [
+        name
+        for service in status.services
+        for name in [instance.id for instance in service.instances] or [service.name]
+    ]
 
 
 def print_failures(screen: Screen, failures: list[StartFailure]) -> None:
@@ -88,20 +91,21 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-async def _tell(client: MeshClient, screen: Screen, since: int, told: Collection[str]) -> None:
+async def _tell(client: MeshClient, screen: Screen, since: int, news: News) -> None:
     async for event in client.events(since=since, follow=True):
-        if event.message not in told:
-            screen.say(describe_event(event))
+        line = news.tell(event)
+        if line is not None:
+            screen.say(line)
 
 
 async def _redraw(client: MeshClient, console: Console) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(_draw(await client.status(), console.height), refresh=True)
+            live.update(_draw(await client.status(), console.size), refresh=True)
             await asyncio.sleep(_REFRESH)
 
 
-def _draw(status: MeshStatus, height: int) -> Text:
+def _draw(status: MeshStatus, size: ConsoleDimensions) -> Text:
     """One line per service: its name, the states of its instances, that of its sidecar's configuration."""
     width = max((len(service.name) for service in status.services), default=0)
     lines: list[Text] = []
@@ -114,12 +118,12 @@ def _draw(status: MeshStatus, height: int) -> Text:
         reason = next((instance.reason for instance in service.instances if instance.reason), "")
         if reason and service.state != "ready":
             line.append(f"  {reason}", style="bright_black")
-        line.truncate(200)
+        line.truncate(max(1, size.width - 1), overflow="ellipsis")
         lines.append(line)
     up = [service.state in ("ready", "completed", "registered") for service in status.services]
     head = Text.assemble((f"{status.mesh or 'mesh'}: ", "bold"), f"{sum(up)}/{len(up)} services ready")
     # What does not fit the terminal cannot be redrawn: those that are not ready yet are the ones to see.
-    room = max(1, height - 3)
+    room = max(1, size.height - 3)
     if len(lines) > room:
         waiting = [
             line for line, s in zip(lines, status.services, strict=True) if s.state not in ("ready", "completed")

@@ -18,8 +18,9 @@ from meshctl.cli.daemon import Daemon, ensure_daemon
 from meshctl.cli.inert import warn_of_inert
 from meshctl.cli.interrupts import Interrupted, Interrupts
 from meshctl.cli.lines import LineWriter
+from meshctl.cli.news import News
 from meshctl.cli.options import PANEL_RUN, FileOption, ServicesArgument, example, parse_duration
-from meshctl.cli.progress import describe_ready, print_failures, read_last_event, show_progress
+from meshctl.cli.progress import describe_ready, list_names, print_failures, read_last_event, show_progress
 from meshctl.cli.project import Project, Screen, connect, find_project, load_mesh, make_screen, read_source
 from meshctl.cli.render import read_clock
 from meshctl.errors import MeshctlError, WaitTimeoutError
@@ -141,8 +142,10 @@ async def _apply(
         result = await interrupts.guard(client.up(wish.request))
         for change in result.changes or ["nothing changed"]:
             screen.say(change)
+        news = News(told=frozenset(result.changes))
+        news.align(list_names(await client.status()))
         if wish.wait:
-            ready = await interrupts.guard(_wait_ready(client, wish, screen, since=since, told=result.changes))
+            ready = await interrupts.guard(_wait_ready(client, wish, screen, since=since, news=news))
             return await _report(client, daemon, interrupts, ready, screen=screen, start=start)
     except Interrupted:
         if daemon.is_ours:
@@ -170,13 +173,13 @@ async def _apply(
         writer=writer,
         since_time=started,
         since_event=since,
-        told=result.changes,
+        news=news,
     )
     return await attachment.run()
 
 
-async def _wait_ready(client: MeshClient, wish: Wish, screen: Screen, *, since: int, told: list[str]) -> ReadyResult:
-    async with show_progress(client, screen, since=since, told=told):
+async def _wait_ready(client: MeshClient, wish: Wish, screen: Screen, *, since: int, news: News) -> ReadyResult:
+    async with show_progress(client, screen, since=since, news=news):
         return await client.ready(wish.timeout)
 
 

@@ -171,6 +171,19 @@ class Supervisor:
         self._restart_outdated()
         self._process()
 
+    def retry(self) -> tuple[str, ...]:
+        """Start again what failed, gave up or waits to be tried again, as if for the first time; gives its ids."""
+        again = [
+            entry
+            for _, entry in sorted(self._entries.items())
+            if not entry.removed
+            and (entry.state.phase in ("failed", "stopped", "backoff") or failed_to_start(entry.state, entry.spec))
+        ]
+        for entry in again:
+            self._post(entry, StopRequested(then="restart"))
+        self._process()
+        return tuple(entry.spec.id for entry in again)
+
     async def restart(self, ids: Iterable[str]) -> None:
         """Restart instances, within a service one at a time; returns when each is ready again.
 
@@ -274,6 +287,9 @@ class Supervisor:
         entry.take_wanted()
         before = entry.state
         entry.state, commands = step(before, event, spec=entry.spec, now=self._clock.monotonic())
+        if entry.state.starts > before.starts and entry.state.pid is None:
+            # What Envoy said was of the process before.
+            entry.envoy_check = None
         for command in commands:
             self._effects.execute(entry, command)
         wakeup = next_wakeup(entry.state)

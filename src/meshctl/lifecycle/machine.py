@@ -80,8 +80,10 @@ def failed_to_start(state: InstanceState, spec: InstanceSpec) -> bool:
     """True when waiting for it is in vain, as far as one can tell.
 
     So it is when no process could be made, when it exited twice in a row before it was ready, or when it ended
-    before it was ready and is not restarted.
+    before it was ready and is not restarted.  What is about to be started anew is given another chance.
     """
+    if state.phase == "stopping" and state.intent == "restart":
+        return False
     if state.spawn_failed or state.failed_starts >= 2 or state.phase == "failed":
         return True
     return state.failed_starts == 1 and (state.phase == "stopped" or spec.restart.mode == "no")
@@ -200,7 +202,7 @@ def _become_ready(state: InstanceState, spec: InstanceSpec, now: float) -> Step:
         # Only now: an instance that takes its time to start must not be killed for it.
         after = replace(after, liveness=probing.begin(spec.liveness, now, since=now))
     taken = now - state.up_since if state.up_since is not None else 0.0
-    return after, (report(spec, "ready", f"ready {taken:.2f} s after its start"),)
+    return after, (report(spec, "ready", f"ready after {taken:.1f} s"),)
 
 
 # ------------------------------------------------------------------------------------------------- probes
@@ -303,7 +305,7 @@ def _follow_policy(state: InstanceState, code: int | None, spec: InstanceSpec, n
     what = describe_exit(code)
     if spec.kind == "job" and code == 0:
         after = replace(state, phase="completed", reason="", ever_ready=True, failed_starts=0, streak=0)
-        return after, (report(spec, "completed", what),)
+        return after, (report(spec, "completed", "completed"),)
     after = replace(state, failed_starts=0 if state.ever_ready else state.failed_starts + 1)
     if code == 0 and spec.restart.mode == "on_failure":
         return replace(after, phase="stopped", reason=what), (report(spec, "exited", what),)

@@ -12,9 +12,13 @@ _RESTARTS = ("command", "env", "working_dir", "port")
 
 
 def describe_changes(before: Mesh | None, after: Mesh) -> tuple[str, ...]:
-    """One line per change from one mesh to another, sorted by service; empty when nothing changed."""
+    """One line per change from one mesh to another, sorted by service; empty when nothing changed.
+
+    Without a mesh before, one line for all that starts.
+    """
     if before is None:
-        return tuple(f"{name}: added" for name in sorted(after.services))
+        count = len(after.services)
+        return (f"{after.name}: starting {count} service{'' if count == 1 else 's'}",)
     lines: list[str] = []
     if before.gateway != after.gateway and _gateway_of(before) != _gateway_of(after):
         lines.append("gateway: changed")
