@@ -6,6 +6,7 @@ A verb that changes something returns when that is in effect: acknowledged by ev
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -20,6 +21,7 @@ from meshctl.plan.addresses import LOOPBACK, outbound_key
 from meshctl.plan.diff import describe_changes
 from meshctl.plan.routes import GATEWAY
 from meshctl.ports import LogReader, ProxyAdmin, Registration, SourceFile, TopologySource
+from meshctl.spec.validate import RESERVED
 from meshctl.wire.models import (
     AppliedResult,
     CallTarget,
@@ -354,8 +356,10 @@ class ControlPlane:
         mesh = self._engine.mesh
         if mesh is None:
             raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
-        if not _SERVICE_NAME.fullmatch(service) or service == GATEWAY:
+        if not _SERVICE_NAME.fullmatch(service):
             raise UsageError(f"{service!r} cannot be a service's name", hint="use a-z, 0-9 and -, at most 40")
+        if service in RESERVED:
+            raise UsageError(f"{service!r} cannot be a service's name: the mesh uses it itself")
         if version and not _VERSION_NAME.fullmatch(version):
             raise UsageError(f"{version!r} cannot be a version's name", hint="use a-z, 0-9, - and ., at most 24")
         found = mesh.services.get(service)
@@ -406,4 +410,9 @@ def _parse_address(text: str) -> tuple[str, int]:
         raise UsageError(f"{text!r} is no address", hint="for example 127.0.0.1:9000")
     if host == "localhost":
         host = LOOPBACK
-    return host, int(port)
+    try:
+        # Sidecars are given addresses and no names: what a name means would be asked once and never again.
+        return str(ipaddress.ip_address(host)), int(port)
+    except ValueError:
+        hint = "give the IP address itself; a service with a name is declared by `address` in the topology"
+        raise UsageError(f"{host!r} is no IP address", hint=hint) from None

@@ -12,7 +12,7 @@ from meshctl.plan.model import Forward, Match, Reply, Route, RouteTable, Virtual
 from meshctl.plan.policies.retry import NOT_REACHED_HEADER, RetryPlan
 
 _SINGLE_LABEL = r"[^.:\[\]]+(:[0-9]+)?"
-# A host of one label, with or without a port: the form of a service's name. "localhost" is not one.
+# A host of one label, with or without a port: the form of a service's name.
 
 
 @lru_cache(maxsize=CACHED)

@@ -6,6 +6,7 @@ Peers are matched by SPIFFE ID, a URI in the subject alternative name
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from meshctl.envoy import pb
@@ -33,10 +34,22 @@ def upstream_tls(identity: str, *, http: bool) -> Any:
 
 
 def external_tls(host: str, *, roots_file: str, http2: bool) -> Any:
-    """The transport socket to an address outside the mesh: its certificate must hold its host name."""
+    """The transport socket to an address outside the mesh: its certificate must hold its host name or IP address."""
     validation = pb.common_pb2.CertificateValidationContext(trusted_ca=pb.base_pb2.DataSource(filename=roots_file))
     common = pb.tls_pb2.CommonTlsContext(validation_context=validation, alpn_protocols=["h2"] if http2 else [])
-    context = pb.tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=host, auto_sni_san_validation=True)
+    context = pb.tls_pb2.UpstreamTlsContext(common_tls_context=common)
+    try:
+        address = str(ipaddress.ip_address(host))
+    except ValueError:
+        context.sni = host
+        context.auto_sni_san_validation = True
+    else:
+        # RFC 6066, section 3: an address is no server name, so none is sent.
+        matcher = pb.common_pb2.SubjectAltNameMatcher(
+            san_type=pb.common_pb2.SubjectAltNameMatcher.SanType.IP_ADDRESS,
+            matcher=pb.string_pb2.StringMatcher(exact=address),
+        )
+        context.common_tls_context.validation_context.match_typed_subject_alt_names.append(matcher)
     return _socket(context)
 
 

@@ -68,8 +68,8 @@ def upstream_table(upstream: Service, facts: Facts) -> RouteTable:
 def outbound_table(mesh: Mesh, caller: str, upstreams: Sequence[Service], facts: Facts) -> RouteTable:
     """The table of a listener that routes by host name.
 
-    A name of one label that is no upstream is a mistake and is answered with what there is; any other host lies
-    outside the mesh, and is reached or refused as the mesh's ``egress`` says.
+    A name of one label that is no upstream is a mistake and is answered with what there is; any other host, and
+    ``localhost``, lies outside the mesh, and is reached or refused as the mesh's ``egress`` says.
     """
     hosts = [
         VirtualHost(
@@ -84,10 +84,9 @@ def outbound_table(mesh: Mesh, caller: str, upstreams: Sequence[Service], facts:
     unknown = Reply(status=502, body=_unknown_host_body(caller, [u.name for u in upstreams]))
     outside: tuple[Route, ...]
     if mesh.egress == "allow_any":
-        outside = (
-            Route(name="unknown", match=Match(single_label_host=True), action=unknown),
-            Route(name="outside", match=Match(), action=Forward(split=((PASSTHROUGH, _FULL),), timeout=0.0)),
-        )
+        passthrough = Route(name="outside", match=Match(), action=Forward(split=((PASSTHROUGH, _FULL),), timeout=0.0))
+        hosts.append(VirtualHost(name="localhost", domains=("localhost", "localhost:*"), routes=(passthrough,)))
+        outside = (Route(name="unknown", match=Match(single_label_host=True), action=unknown), passthrough)
     else:
         outside = (Route(name="unknown", match=Match(), action=unknown),)
     hosts.append(VirtualHost(name="*", domains=("*",), routes=outside))
@@ -108,7 +107,9 @@ def gateway_table(gateway: Gateway, services: Mapping[str, Service], facts: Fact
 
 
 def _host_header(host: str, port: int, *, tls: bool) -> str:
-    return host if port == (443 if tls else 80) else f"{host}:{port}"
+    # RFC 3986, section 3.2.2: IPv6 addresses stand in brackets.
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port == (443 if tls else 80) else f"{shown}:{port}"
 
 
 def _tcp_reply(caller: str, upstream: str) -> Reply:
