@@ -1,0 +1,132 @@
+"""A service on whose behaviour tests have a hand: it fails, streams, upgrades and counts as its paths say.
+
+``/tries/<key>?fail=2`` answers 503 the first two times and says how often it was asked, ``/events/<key>`` sends one
+event and the next only after ``/release/<key>``, ``/socket`` echoes WebSocket messages, ``/bytes/<n>`` sends and
+``/digest`` takes bodies of any size, ``/sleep/<seconds>`` waits, ``/set-health/<status>`` says what ``/health`` is.
+Everything else is answered with what was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections import Counter
+
+from aiohttp import WSMsgType, web
+
+BLOCK = bytes(range(256)) * 256
+
+
+class Lab:
+    """One instance's memory."""
+
+    def __init__(self) -> None:
+        self.tries: Counter[str] = Counter()
+        self.released: dict[str, asyncio.Event] = {}
+        self.health = 200
+
+    def told(self, **more: object) -> web.Response:
+        """Who answers, and what it has to say."""
+        who = {"instance": os.environ["MESH_INSTANCE"], "version": os.environ["MESH_VERSION"]}
+        return web.json_response(who | more)
+
+    async def echo(self, request: web.Request) -> web.Response:
+        """What was asked."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        return self.told(method=request.method, path=request.path_qs, headers=headers, body=await request.text())
+
+    async def say_health(self, _: web.Request) -> web.Response:
+        """The health that was set."""
+        return web.Response(status=self.health)
+
+    async def set_health(self, request: web.Request) -> web.Response:
+        """Change what /health says."""
+        self.health = int(request.match_info["status"])
+        return web.Response()
+
+    async def fail_first(self, request: web.Request) -> web.Response:
+        """Fail as often as asked, then succeed."""
+        key = request.match_info["key"]
+        self.tries[key] += 1
+        status = 503 if self.tries[key] <= int(request.query.get("fail", "0")) else 200
+        return web.json_response({"tries": self.tries[key]}, status=status)
+
+    async def count(self, request: web.Request) -> web.Response:
+        """How often a key was tried."""
+        return self.told(tries=self.tries[request.match_info["key"]])
+
+    async def sleep(self, request: web.Request) -> web.Response:
+        """Answer late."""
+        await asyncio.sleep(float(request.match_info["seconds"]))
+        return self.told()
+
+    async def stream_events(self, request: web.Request) -> web.StreamResponse:
+        """Two events, the second only once it is released."""
+        event = self.released.setdefault(request.match_info["key"], asyncio.Event())
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: first\n\n")
+        await event.wait()
+        await response.write(b"data: second\n\n")
+        await response.write_eof()
+        return response
+
+    async def release(self, request: web.Request) -> web.Response:
+        """Let the second event go."""
+        self.released.setdefault(request.match_info["key"], asyncio.Event()).set()
+        return web.Response()
+
+    async def send_bytes(self, request: web.Request) -> web.StreamResponse:
+        """So many bytes, in blocks."""
+        left = int(request.match_info["count"])
+        response = web.StreamResponse()
+        response.content_length = left
+        await response.prepare(request)
+        while left:
+            block = BLOCK[:left]
+            await response.write(block)
+            left -= len(block)
+        return response
+
+    async def digest(self, request: web.Request) -> web.Response:
+        """The length and the digest of a body, which is never held as a whole."""
+        digest, length = hashlib.sha256(), 0
+        async for block in request.content.iter_chunked(1 << 16):
+            digest.update(block)
+            length += len(block)
+        return self.told(length=length, sha256=digest.hexdigest())
+
+    async def talk(self, request: web.Request) -> web.WebSocketResponse:
+        """Echo messages until the client closes."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(request.headers.get("x-forwarded-client-cert", ""))
+        async for message in socket:
+            if message.type == WSMsgType.TEXT:
+                await socket.send_str(message.data)
+            elif message.type == WSMsgType.BINARY:
+                await socket.send_bytes(message.data)
+        return socket
+
+
+def make_app() -> web.Application:
+    """All paths."""
+    lab = Lab()
+    app = web.Application(client_max_size=1 << 26)
+    app.router.add_get("/health", lab.say_health)
+    app.router.add_route("*", "/set-health/{status}", lab.set_health)
+    app.router.add_route("*", "/tries/{key}", lab.fail_first)
+    app.router.add_get("/count/{key}", lab.count)
+    app.router.add_get("/sleep/{seconds}", lab.sleep)
+    app.router.add_get("/events/{key}", lab.stream_events)
+    app.router.add_get("/release/{key}", lab.release)
+    app.router.add_get("/bytes/{count}", lab.send_bytes)
+    app.router.add_route("*", "/digest", lab.digest)
+    app.router.add_get("/socket", lab.talk)
+    app.router.add_route("*", "/{path:.*}", lab.echo)
+    return app
+
+
+if __name__ == "__main__":
+    web.run_app(make_app(), host="127.0.0.1", port=int(os.environ["PORT"]), print=None, access_log=None)
