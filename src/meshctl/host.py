@@ -25,6 +25,7 @@ from meshctl.adapters.envoy_admin import EnvoyAdmin
 from meshctl.adapters.envoy_binary import find_envoy
 from meshctl.adapters.log_files import read_logs
 from meshctl.adapters.port_owner import explain_port, port_is_free
+from meshctl.adapters.private_files import open_private_directory
 from meshctl.adapters.processes import KeeperHost
 from meshctl.adapters.sqlite_store import SqliteStore
 from meshctl.api.server import serve
@@ -39,7 +40,7 @@ from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
 from meshctl.control.topology import PortProbe, Topology
 from meshctl.envoy.translate import Credentials
-from meshctl.errors import ConflictError, MeshctlError
+from meshctl.errors import ConflictError, EnvoyMissingError, MeshctlError
 from meshctl.lifecycle.specs import Surroundings
 from meshctl.spec.schema import Mesh
 from meshctl.wire.models import AppliedResult
@@ -59,7 +60,9 @@ def run_daemon(directory: str, *, teardown: bool = False) -> int:
     paths = locate(directory, environ=os.environ, uid=os.getuid())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        _make_private(Path(paths.state), Path(paths.runtime).parent, Path(paths.runtime), Path(paths.logs))
+        open_private_directory(Path(paths.state))
+        open_private_directory(Path(paths.logs))
+        _make_runtime_folders(Path(paths.runtime).parent, Path(paths.runtime))
         with _only_daemon(paths):
             asyncio.run(_run(paths, teardown=teardown))
     except MeshctlError as error:
@@ -72,6 +75,8 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
     ended = asyncio.Event()
     clock = SystemClock()
     events = EventLog(clock)
+    # Before anything is started that would be left behind.
+    envoy = _find_envoy(required=not teardown)
     store = SqliteStore(paths.database)
     if store.recovered:
         events.add("store.recovered", "store", store.recovered, "warning")
@@ -82,13 +87,14 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
     engine = Engine()
     ads = AdsServer(socket=paths.ads_socket, on_status=lambda _node, _status: engine.notify(), clock=clock)
     await ads.start()
-    engine.attach(_make_parts(paths, engine, events=events, clock=clock, store=store, keeper=keeper, ads=ads))
+    parts = _make_parts(paths, engine, envoy=envoy, events=events, clock=clock, store=store, keeper=keeper, ads=ads)
+    engine.attach(parts)
     plane = ControlPlane(engine, admin=EnvoyAdmin(), logs=read_logs, daemon_pid=os.getpid(), on_down=ended.set)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, ended.set)
-    await engine.start()
+    await engine.start(teardown=teardown)
     if teardown:
         await plane.down(force=False)
     else:
@@ -97,8 +103,9 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         await api.close()
     await engine.close()
     await ads.stop()
-    await keeper.close(stop=engine.stopping)
-    if engine.stopping:
+    # Not while it is being stopped: what is left then is for the next `down`, which finds it through the keeper.
+    await keeper.close(stop=engine.stopped)
+    if engine.stopped:
         _remove_runtime(Path(paths.runtime))
 
 
@@ -106,6 +113,7 @@ def _make_parts(
     paths: MeshPaths,
     engine: Engine,
     *,
+    envoy: str,
     events: EventLog,
     clock: SystemClock,
     store: SqliteStore,
@@ -150,7 +158,7 @@ def _make_parts(
         wait=asyncio.sleep,
     )
     around = Surroundings(
-        envoy=find_envoy(os.environ).path,
+        envoy=envoy,
         environment=dict(os.environ),
         fallback_path=str(Path(sys.executable).parent),
         bootstrap=paths.bootstrap,
@@ -163,27 +171,52 @@ def _make_parts(
         publisher=Publisher(ads, credentials),
         supervisor=supervisor,
         make_identity=make_identity,
-        health=HealthReader(admin=admin, sidecars=engine.checked_sidecars, report=engine.take_check),
+        health=HealthReader(
+            admin=admin, sidecars=engine.checked_sidecars, report=engine.take_check, on_error=engine.report_bug
+        ),
         events=events,
         clock=clock,
         around=around,
         system_roots=ssl.get_default_verify_paths().cafile or _ROOTS_FALLBACK,
         sync=ads.status,
+        retry_rejected=ads.retry_rejected,
     )
 
 
-def _make_private(*folders: Path) -> None:
-    """Make folders that nobody else can read, and refuse those that belong to somebody else."""
+def _find_envoy(*, required: bool) -> str:
+    """The path of Envoy; empty when there is none and none is required, as to stop what runs.
+
+    Raises EnvoyMissingError.
+    """
+    try:
+        return find_envoy(os.environ).path
+    except EnvoyMissingError:
+        if required:
+            raise
+        return ""
+
+
+def _make_runtime_folders(*folders: Path) -> None:
+    """Make folders that nobody else can read, in a place where everybody may make some.
+
+    Raises ConflictError for one that somebody else made, or a link: it could lead anywhere, and elsewhere tomorrow.
+    """
     for folder in folders:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-        if found.st_uid != os.getuid():
-            raise ConflictError(
-                f"{folder} belongs to user {found.st_uid}",
-                hint="remove it, or set XDG_RUNTIME_DIR to a folder of yours",
-            )
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            folder.chmod(0o700)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        hint = f"remove it, or set XDG_RUNTIME_DIR to a folder of yours: {folder}"
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConflictError(f"{folder} is no folder that can be used: {error.strerror}", hint=hint) from error
+        try:
+            found = os.fstat(descriptor)
+            if found.st_uid != os.geteuid():
+                raise ConflictError(f"{folder} belongs to user {found.st_uid}", hint=hint)
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -112,9 +112,11 @@ class ControlPlane:
             after = topology.mesh
             assert after is not None
             changes = describe_changes(before if running else None, after)
-            if not running:
-                self._up_at = engine.parts.clock.now()
+            self._up_at = engine.parts.clock.now()
             await engine.apply()
+            # What failed is given another chance: its reason may have gone, though no file changed.
+            retried = engine.parts.supervisor.retry() if running else ()
+            changes += tuple(f"{name}: started again, after it had failed" for name in retried)
             self._generation += 1
             for line in changes:
                 engine.parts.events.add("topology.changed", line.partition(":")[0], line)
@@ -129,22 +131,19 @@ class ControlPlane:
             seen = self._engine.observe()
             waiting = list(find_waiting(seen)) if seen is not None else ["no topology was applied"]
             return ReadyResult(state="timeout", failures=[], waiting=waiting)
+        self._refuse_while_stopping()
         failed = self._failed()
         if failed:
             failures = [await self._explain_failure(view) for view in failed]
             return ReadyResult(state="failed", failures=failures, waiting=[])
-        if self._engine.stopping:
-            raise ConflictError("the mesh is being stopped")
         self._was_ready = True
         return ReadyResult(state="ready", failures=[], waiting=[])
 
     async def down(self, force: bool) -> None:  # noqa: FBT001 - as the API has it
         """Stop everything; return when nothing is left."""
-        first = not self._engine.stopping
         await self._engine.stop(force=force)
-        if first:
-            self._engine.parts.events.close()
-            self._on_down()
+        self._engine.parts.events.close()
+        self._on_down()
 
     # ------------------------------------------------------------------------------------------ what happened
 
@@ -194,7 +193,7 @@ class ControlPlane:
                 request.service, request.version, request.replicas, in_use=engine.ports_in_use
             )
             await engine.apply()
-        await self._settle()
+        await self._settle(frozenset({request.service}))
         plural = "" if request.replicas == 1 else "s"
         return await self._applied(f"{request.service}/{version}: {request.replicas} instance{plural}", start)
 
@@ -203,8 +202,16 @@ class ControlPlane:
         engine, start = self._engine, self._engine.parts.clock.monotonic()
         self._refuse_while_stopping()
         ids = self._find_instances(request.targets)
-        await engine.parts.supervisor.restart(ids)
-        await self._settle()
+        views = engine.parts.supervisor.views()
+        services = frozenset(views[name].spec.service for name in ids)
+        # They come one after the other, and each may take its time to stop and to start.
+        limit = sum(_SETTLE_TIMEOUT + views[name].spec.stop_grace for name in ids)
+        try:
+            async with asyncio.timeout(limit):
+                await engine.parts.supervisor.restart(ids)
+        except TimeoutError:
+            raise self._late(limit, services) from None
+        await self._settle(services)
         return await self._applied(f"restarted {', '.join(ids)}", start)
 
     async def register(self, request: RegisterRequest) -> RegisterResult:
@@ -231,7 +238,6 @@ class ControlPlane:
             if not known:
                 engine.parts.events.add("instance.registered", made.id, f"{made.id} registered at {host}:{port}")
                 await engine.apply()
-                engine.parts.health.hurry()
         return _registered(made)
 
     async def heartbeat(self, registration_id: str) -> RegisterResult:
@@ -240,13 +246,14 @@ class ControlPlane:
         async with engine.changing():
             topology = engine.parts.topology
             left, renewed = heartbeat(topology.registrations, registration_id, now=engine.parts.clock.now())
-            topology.set_registrations(left, in_use=engine.ports_in_use)
+            topology.renew_registrations(left)
         return _registered(renewed)
 
     async def deregister(self, registration_id: str) -> AppliedResult:
         """Take a registered instance out; returns when no caller has it any more."""
         engine, start = self._engine, self._engine.parts.clock.monotonic()
         async with engine.changing():
+            self._refuse_while_stopping()
             topology = engine.parts.topology
             left = deregister(topology.registrations, registration_id)
             topology.set_registrations(left, in_use=engine.ports_in_use)
@@ -319,15 +326,36 @@ class ControlPlane:
             tail=[entry.line.text async for entry in entries],
         )
 
-    async def _settle(self) -> None:
-        result = await self.ready(_SETTLE_TIMEOUT)
-        if result.state == "failed":
-            first = result.failures[0]
+    async def _settle(self, services: frozenset[str]) -> None:
+        """Return when some services are up, whatever the others do."""
+        engine = self._engine
+
+        def failed() -> list[InstanceView]:
+            return [view for view in self._failed() if view.spec.service in services]
+
+        def waits() -> bool:
+            seen = engine.observe()
+            return not engine.is_settled or seen is None or bool(find_waiting(seen, services))
+
+        try:
+            async with asyncio.timeout(_SETTLE_TIMEOUT):
+                await engine.wait_for(lambda: engine.stopping or bool(failed()) or not waits())
+        except TimeoutError:
+            raise self._late(_SETTLE_TIMEOUT, services) from None
+        self._refuse_while_stopping()
+        for view in failed():
+            first = await self._explain_failure(view)
             raise StartError(
                 f"{first.name}: {first.message}", hint=f"its log: {first.log}", detail="\n".join(first.tail)
             )
-        if result.state == "timeout":
-            raise WaitTimeoutError(f"after {_SETTLE_TIMEOUT:g} s still waiting for {'; '.join(result.waiting)}")
+
+    def _late(self, seconds: float, services: frozenset[str]) -> WaitTimeoutError:
+        seen = self._engine.observe()
+        waiting = find_waiting(seen, services) if seen is not None else ()
+        return WaitTimeoutError(
+            f"after {seconds:g} s still waiting for {'; '.join(waiting) or 'the end of it'}",
+            hint="it goes on; `meshctl status` shows how far it is",
+        )
 
     async def _applied(self, message: str, start: float) -> AppliedResult:
         acked, total = await self._engine.publish_and_wait(_ACK_TIMEOUT)

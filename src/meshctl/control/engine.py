@@ -10,17 +10,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from meshctl.ads.status import SyncStatus
+from meshctl.control.bootstraps import Bootstraps
 from meshctl.control.events import EventLog
 from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
 from meshctl.control.observe import Observed, instance_facts
 from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
+from meshctl.control.taken_ports import TakenPorts
 from meshctl.control.topology import Topology
-from meshctl.envoy.bootstrap import build_bootstrap
 from meshctl.errors import ConflictError, MeshctlError
 from meshctl.lifecycle.model import InstanceSpec
 from meshctl.lifecycle.order import find_stop_levels
@@ -42,7 +42,8 @@ DRAIN_REQUESTS_TIMEOUT = 5.0
 """Seconds for an instance to finish the requests it is working on, once no more come."""
 
 _DRAIN_POLL = 0.02
-_FAR_FUTURE = 3600.0
+_CHECK_EXPIRY = 1.0
+_RETRY_PUBLISH = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ class Parts:
     around: Surroundings
     system_roots: str
     sync: Callable[[str], SyncStatus]
+    retry_rejected: Callable[[str], None]
 
 
 class Engine:
@@ -73,9 +75,12 @@ class Engine:
         self._checks: dict[str, bool] = {}
         self._tasks: TaskBag | None = None
         self._identity: MeshIdentity | None = None
-        self._bootstraps: set[str] = set()
+        self._bootstraps: Bootstraps | None = None
+        self._awaited: frozenset[str] = frozenset()
+        self._stop: asyncio.Task[None] | None = None
         self.lock = asyncio.Lock()
         self.stopping = False
+        self.stopped = False
 
     @property
     def parts(self) -> Parts:
@@ -86,20 +91,28 @@ class Engine:
     def attach(self, parts: Parts) -> None:
         """Give the engine what it drives."""
         self._parts = parts
-        self._tasks = TaskBag(self._report_bug)
+        self._bootstraps = Bootstraps(parts.paths)
+        self._tasks = TaskBag(self.report_bug)
 
     # ------------------------------------------------------------------------------------------ starting, stopping
 
-    async def start(self) -> None:
-        """Begin to drive; takes up what an earlier control plane left running, without a lost request."""
+    async def start(self, *, teardown: bool = False) -> None:
+        """Begin to drive; takes up what an earlier control plane left running, without a lost request.
+
+        With ``teardown`` nothing is started: what runs is taken up to be stopped.
+        """
         parts = self.parts
         # With nothing running there is nothing to take over: the next `up` says what to start.
-        takes_over = bool(await parts.host.running()) and parts.topology.restore()
-        await parts.supervisor.adopt(self._specs() if takes_over else {})
+        takes_over = bool(await parts.host.running()) and self._restore()
+        if takes_over and not teardown:
+            # The crash may have come between the commit of a topology and what it needs.
+            self._prepare()
+        await parts.supervisor.adopt(self._specs() if takes_over else {}, only_running=teardown)
         assert self._tasks is not None
         self._tasks.spawn("supervisor", parts.supervisor.run())
+        if teardown:
+            return
         if takes_over:
-            self._ensure_certificates()
             # What Envoy says of each instance has to be known before anything is published, or instances that
             # serve would leave their callers' endpoints for a moment.
             await parts.health.read()
@@ -108,31 +121,51 @@ class Engine:
         self._tasks.spawn("refresh", self._refresh_forever())
         self._tasks.spawn("health", parts.health.run())
         self._tasks.spawn("registrations", self._expire_forever())
+        taken = TakenPorts(
+            nodes=self._running_versions,
+            sync=parts.sync,
+            probe=parts.topology.probe,
+            retry=parts.retry_rejected,
+            report=self._report_taken_port,
+        )
+        self._tasks.spawn("taken ports", taken.run())
 
     async def apply(self) -> None:
         """Bring the topology into effect: certificates, sidecars, instances, configuration."""
-        parts = self.parts
-        self._ensure_certificates()
-        for node in self.nodes:
-            self._write_bootstrap(node)
-        parts.supervisor.reconcile(self._specs())
-        self.mark_dirty()
+        if self.mesh is None or self.stopping:
+            return
+        registered = {item.id for item in self.parts.topology.registrations}
+        # An id may come again, for another address.
+        self._checks = {name: passes for name, passes in self._checks.items() if name in registered}
+        self._prepare()
+        self.parts.supervisor.reconcile(self._specs())
+        self.instance_changed()
 
     async def stop(self, *, force: bool) -> None:
-        """Stop every process; a second call with ``force`` makes one under way kill."""
+        """Stop every process; return when none is left. With ``force``, a stop under way becomes a kill."""
+        assert self._tasks is not None
+        if self._stop is None or (self._stop.done() and not self.stopped):
+            self._stop = self._tasks.spawn("stop", self._stop_everything(force=force))
+        elif force:
+            self.parts.supervisor.force()
+        # Whoever asks goes away when they like: what was begun is brought to its end.
+        await asyncio.shield(self._stop)
+
+    async def _stop_everything(self, *, force: bool) -> None:
         parts = self.parts
-        if self.stopping:
-            if force:
-                parts.supervisor.force()
-            return
         self.stopping = True
         parts.events.add("mesh.stopping", "mesh", "stopping every service" if not force else "killing every service")
         self._changed.set()
-        specs = [view.spec for view in parts.supervisor.views().values()]
-        levels = find_stop_levels([spec for spec in specs if spec.id != GATEWAY])
-        # The gateway goes first: nothing comes in any more while the rest stops.
-        await parts.supervisor.stop_all([(GATEWAY,), *levels], force=force)
-        parts.topology.clear()
+        try:
+            specs = [view.spec for view in parts.supervisor.views().values()]
+            levels = find_stop_levels([spec for spec in specs if spec.id != GATEWAY])
+            # The gateway goes first: nothing comes in any more while the rest stops.
+            await parts.supervisor.stop_all([(GATEWAY,), *levels], force=force)
+            parts.topology.clear()
+        except Exception:
+            self.stopping = False
+            raise
+        self.stopped = True
         parts.events.add("mesh.stopped", "mesh", "every process has ended")
 
     async def close(self) -> None:
@@ -220,23 +253,38 @@ class Engine:
 
     def take_check(self, instance: str, passes: bool | None) -> None:  # noqa: FBT001 - Envoy's answer
         """Take Envoy's answer about an instance; no answer changes nothing."""
-        if passes is None:
+        parts = self.parts
+        view = parts.supervisor.views().get(instance)
+        if view is not None and view.state.phase not in ("ready", "draining"):
+            # An answer that was long on its way, about a process that is no more.
             return
-        if instance in self.parts.supervisor.views():
-            self.parts.supervisor.set_envoy_check(instance, passes)
-        elif self._checks.get(instance) is not passes:
+        if view is None and instance not in {item.id for item in parts.topology.registrations}:
+            return
+        before = view.envoy_check if view is not None else self._checks.get(instance)
+        if passes is None or (before is None and not passes and parts.health.is_eager):
+            # Until its first check an instance counts as failing: that is no answer yet.
+            return
+        if view is not None:
+            parts.supervisor.set_envoy_check(instance, passes)
+        elif before is not passes:
             self._checks[instance] = passes
             state = "healthy" if passes else "unhealthy"
-            self.parts.events.add(f"instance.{state}", instance, f"{instance} is {state}")
+            parts.events.add(f"instance.{state}", instance, f"{instance} is {state}")
             self.mark_dirty()
 
     def instance_changed(self) -> None:
-        """The supervisor's state changed."""
-        if any(
-            view.state.ready and view.envoy_check is not True and view.spec.envoy_checked
-            for view in self.parts.supervisor.views().values()
-        ):
+        """The supervisor's state changed, or the registrations."""
+        views = self.parts.supervisor.views()
+        awaited = frozenset(
+            instance
+            for instances in self.checked_sidecars().values()
+            for instance in instances
+            if (views[instance].envoy_check if instance in views else self._checks.get(instance)) is None
+        )
+        # Only for those that are new: one that never passes must not keep the reader in a hurry.
+        if awaited - self._awaited:
             self.parts.health.hurry()
+        self._awaited = awaited
         self.mark_dirty()
 
     def checked_sidecars(self) -> Mapping[str, tuple[str, ...]]:
@@ -291,8 +339,10 @@ class Engine:
         if view is None or view.spec.kind != "service" or self.stopping:
             return
         self.publish()
+        # A sidecar that refused something earlier must not keep this from waiting for the others.
+        versions = {n: v for n, v in self._running_versions().items() if parts.sync(n).state != "rejected"}
         try:
-            await parts.publisher.wait(self._running_versions(), DRAIN_ACK_TIMEOUT)
+            await parts.publisher.wait(versions, DRAIN_ACK_TIMEOUT)
         except MeshctlError as error:
             parts.events.add("instance.drain", instance, f"draining {instance}: {error}", "warning")
         socket = parts.paths.admin_socket(view.spec.service)
@@ -319,11 +369,21 @@ class Engine:
     # ------------------------------------------------------------------------------------------ loops
 
     async def _refresh_forever(self) -> None:
+        trouble = ""
         while True:
             await self._dirty.wait()
             # Let everything that happens in this turn of the loop come together.
             await asyncio.sleep(0)
-            self.publish()
+            try:
+                self.publish()
+            except Exception as error:  # noqa: BLE001 - the runner's boundary: sidecars keep what they have
+                if trouble != repr(error):
+                    trouble = repr(error)
+                    self.report_bug("refresh", error)
+                self._dirty.set()
+                await asyncio.sleep(_RETRY_PUBLISH)
+                continue
+            trouble = ""
             self._changed.set()
             await asyncio.sleep(0.002)
 
@@ -331,19 +391,31 @@ class Engine:
         parts = self.parts
         while True:
             due = next_expiry(parts.topology.registrations)
-            delay = _FAR_FUTURE if due is None else max(0.0, due - parts.clock.now())
-            await asyncio.sleep(min(delay, 1.0))
+            delay = _CHECK_EXPIRY if due is None else max(0.0, due - parts.clock.now())
+            await asyncio.sleep(min(delay, _CHECK_EXPIRY))
+            try:
+                await self._expire()
+            except MeshctlError as error:
+                self.report_bug("registrations", error)
+                await asyncio.sleep(_CHECK_EXPIRY)
+
+    async def _expire(self) -> None:
+        parts = self.parts
+        async with self.changing():
             left, expired = expire(parts.topology.registrations, parts.clock.now())
-            if not expired:
-                continue
+            if not expired or self.stopping:
+                return
             parts.topology.set_registrations(left, in_use=self.ports_in_use)
             for item in expired:
-                self._checks.pop(item.id, None)
                 parts.events.add("instance.expired", item.id, f"{item.id} was not heard of in time", "warning")
             await self.apply()
 
-    def _report_bug(self, name: str, error: BaseException) -> None:
+    def report_bug(self, name: str, error: BaseException) -> None:
+        """Tell that something failed that should not have; whoever calls this goes on."""
         self.parts.events.add("daemon.error", name, f"{name} failed: {error!r}", "error")
+
+    def _report_taken_port(self, node: str, message: str) -> None:
+        self.parts.events.add("sidecar.rejected", node, message, "error")
 
     def _running_versions(self) -> dict[str, str]:
         views = self.parts.supervisor.views()
@@ -358,6 +430,23 @@ class Engine:
         assert mesh is not None
         return build_specs(mesh, ports=parts.topology.ports, replicas=parts.topology.replicas, around=parts.around)
 
+    def _restore(self) -> bool:
+        try:
+            return self.parts.topology.restore()
+        except MeshctlError as error:
+            message = f"what runs is stopped, because its topology cannot be read any more: {error}"
+            self.parts.events.add("mesh.unreadable", "mesh", message, "error")
+            return False
+
+    def _prepare(self) -> None:
+        """Make what sidecars need before they start: certificates and bootstrap files."""
+        mesh = self.mesh
+        assert mesh is not None
+        assert self._bootstraps is not None
+        self._ensure_certificates()
+        for node in sorted(self.nodes):
+            self._bootstraps.write(node, mesh=mesh.name)
+
     def _ensure_certificates(self) -> None:
         mesh = self.mesh
         assert mesh is not None
@@ -368,19 +457,3 @@ class Engine:
             self._tasks.spawn("certificates", self._identity.runner.run())
         else:
             self._identity.runner.ensure(self.nodes)
-
-    def _write_bootstrap(self, node: str) -> None:
-        paths, mesh = self.parts.paths, self.mesh
-        assert mesh is not None
-        if node in self._bootstraps:
-            return
-        self._bootstraps.add(node)
-        text = build_bootstrap(
-            node=node, mesh=mesh.name, admin_socket=paths.admin_socket(node), ads_socket=paths.ads_socket
-        )
-        path = Path(paths.bootstrap(node))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text() != text:
-            temporary = path.with_suffix(".new")
-            temporary.write_text(text)
-            temporary.replace(path)

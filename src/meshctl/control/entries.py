@@ -47,7 +47,13 @@ class Entry:
 
     def view(self) -> InstanceView:
         """The entry as others see it."""
-        return InstanceView(spec=self.spec, state=self.state, envoy_check=self.envoy_check, removed=self.removed)
+        return InstanceView(
+            spec=self.spec,
+            state=self.state,
+            envoy_check=self.envoy_check,
+            removed=self.removed,
+            outdated=self.is_outdated,
+        )
 
     def has_changed_since(self, before: InstanceState) -> bool:
         """True when something that others see has changed; the rhythm of its probes is not."""

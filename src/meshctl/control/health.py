@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 from meshctl.ports import ProxyAdmin
+from meshctl.tasks import TaskBag
 
 _STATS_PATH = r"/stats?filter=^cluster\.local/.*\.(membership_healthy|upstream_rq_active)$"
 _GAUGE = re.compile(r"^cluster\.local/(?P<instance>.+)\.(?P<gauge>membership_healthy|upstream_rq_active): (?P<n>\d+)$")
@@ -20,6 +22,10 @@ _STEADY = 1.0
 _EAGER = 0.02
 _EAGER_TURNS = 250
 # Five seconds of eager reading: an instance that does not pass by then is looked at once a second.
+_TURNS_OF_ALL = 50
+# While some are awaited the others are still read once a second.
+_PATIENCE = 0.1
+# Seconds that a turn waits for answers: a sidecar that hangs is left to answer later, and holds up none of the others.
 
 
 class HealthReader:
@@ -31,6 +37,7 @@ class HealthReader:
         admin: ProxyAdmin,
         sidecars: Callable[[], Mapping[str, tuple[str, ...]]],
         report: Callable[[str, bool | None], None],
+        on_error: Callable[[str, BaseException], None],
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """``sidecars`` gives the instances behind each running sidecar's admin socket; ``report`` takes an instance
@@ -40,30 +47,38 @@ class HealthReader:
         self._sidecars = sidecars
         self._report = report
         self._wait = wait
+        self._tasks = TaskBag(on_error)
+        self._reading: set[str] = set()
+        self._passing: set[str] = set()
         self._eager = asyncio.Event()
         self._turns_left = 0
+
+    @property
+    def is_eager(self) -> bool:
+        """True while first answers of instances are awaited: one that does not pass then does not pass *yet*."""
+        return self._turns_left > 0
 
     def hurry(self) -> None:
         """Read fast for a while: an instance began to listen."""
         self._turns_left = _EAGER_TURNS
+        self._passing.clear()
         self._eager.set()
 
     async def run(self) -> None:
         """Read until cancelled."""
-        while True:
-            settled = await self.read()
-            if settled:
-                self._turns_left = 0
-            if self._turns_left > 0:
-                self._turns_left -= 1
-                await self._wait(_EAGER)
-                continue
-            self._eager.clear()
-            try:
-                async with asyncio.timeout(_STEADY):
-                    await self._eager.wait()
-            except TimeoutError:
-                continue
+        try:
+            while True:
+                settled = await self._take_turn()
+                if self._turns_left > 0:
+                    self._turns_left = 0 if settled else self._turns_left - 1
+                    await self._wait(_EAGER)
+                    continue
+                self._eager.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_STEADY):
+                        await self._eager.wait()
+        finally:
+            await self._tasks.close()
 
     async def read(self) -> bool:
         """Read every sidecar once; True when every instance passes."""
@@ -73,9 +88,31 @@ class HealthReader:
         )
         return all(answers)
 
+    async def _take_turn(self) -> bool:
+        """Read those that are due, as far as they answer in time; True when every instance passes."""
+        sidecars = self._sidecars()
+        everybody = self._turns_left % _TURNS_OF_ALL == 0
+        begun: list[asyncio.Task[bool]] = []
+        for socket, instances in sidecars.items():
+            due = everybody or not self._passing.issuperset(instances)
+            if due and socket not in self._reading:
+                self._reading.add(socket)
+                begun.append(self._tasks.spawn(f"health {socket}", self._read_for_turn(socket, instances)))
+        if begun:
+            await asyncio.wait(begun, timeout=_PATIENCE)
+        known = {instance for instances in sidecars.values() for instance in instances}
+        self._passing &= known
+        return self._passing == known
+
     async def active_requests(self, socket: str, instance: str) -> int:
         """Requests that an instance is working on; 0 when its sidecar does not answer."""
         return (await self._gauges(socket)).get((instance, "upstream_rq_active"), 0)
+
+    async def _read_for_turn(self, socket: str, instances: tuple[str, ...]) -> bool:
+        try:
+            return await self._read_sidecar(socket, instances)
+        finally:
+            self._reading.discard(socket)
 
     async def _read_sidecar(self, socket: str, instances: tuple[str, ...]) -> bool:
         gauges = await self._gauges(socket)
@@ -84,6 +121,10 @@ class HealthReader:
             healthy = gauges.get((instance, "membership_healthy"))
             passes = None if healthy is None else healthy > 0
             settled = settled and passes is True
+            if passes:
+                self._passing.add(instance)
+            else:
+                self._passing.discard(instance)
             self._report(instance, passes)
         return settled
 

@@ -93,8 +93,9 @@ def gateway_status(seen: Observed) -> GatewayStatus | None:
     if gateway is None:
         return None
     host = "localhost" if gateway.host in ("0.0.0.0", "::", "") else gateway.host  # noqa: S104 - compared, not bound
+    shown = f"[{host}]" if ":" in host else host
     return GatewayStatus(
-        url=f"http://{host}:{gateway.port}",
+        url=f"http://{shown}:{gateway.port}",
         host=gateway.host,
         port=gateway.port,
         sidecar=_sidecar_status(seen, GATEWAY, {}),

@@ -109,7 +109,8 @@ class Supervisor:
         entry.envoy_check = ok
         health = entry.view().health
         if entry.state.phase == "ready" and entry.state.ready and health != before:
-            if health == "unhealthy":
+            # Before its first check an instance counts as failing it, which is no news.
+            if health == "unhealthy" and before == "healthy":
                 self._report("instance.unhealthy", instance_id, "Envoy's health check of it fails", "warning")
             elif health == "healthy":
                 self._report("instance.healthy", instance_id, "Envoy's health check of it passes", "info")
@@ -119,13 +120,16 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------ what is to be
 
-    async def adopt(self, specs: Mapping[str, InstanceSpec]) -> None:
+    async def adopt(self, specs: Mapping[str, InstanceSpec], *, only_running: bool = False) -> None:
         """Take up what an earlier control plane left; comes before ``run``.
 
         What runs with the fingerprint it was remembered with goes on untouched; what runs with another is restarted
         like any changed instance; what runs and is not in ``specs`` is stopped. Returns before the stops are done.
+        With ``only_running`` nothing is started or restarted: everything is about to be stopped.
         """
         alive = {handle.name: handle for handle in await self._host.running()}
+        if only_running:
+            specs = {name: spec for name, spec in specs.items() if name in alive}
         plan = plan_adoption(specs, alive=alive, records=self._recall(), now=self._clock.now())
         # What died unseen may have left children that hold its port.
         await asyncio.gather(*(self._sweep_remains(name) for name in plan.dead))
@@ -138,8 +142,9 @@ class Supervisor:
         self._note_change()
         self._look_at_pending()
         self._process()
-        self._restart_outdated()
-        self._process()
+        if not only_running:
+            self._restart_outdated()
+            self._process()
 
     def reconcile(self, specs: Mapping[str, InstanceSpec]) -> None:
         """Make what runs equal to ``specs``, without waiting for it.

@@ -15,7 +15,6 @@ from meshctl.ports import Registration, StateStore, TopologySource
 from meshctl.spec.load import load
 from meshctl.spec.schema import Mesh
 
-
 LAST_TCP_PORT = 65535
 
 
@@ -40,13 +39,22 @@ class Topology:
         self.registrations: tuple[Registration, ...] = store.registrations()
         self.ports: dict[str, int] = dict(store.ports())
 
+    @property
+    def probe(self) -> PortProbe:
+        """Tells of ports."""
+        return self._probe
+
     def restore(self) -> bool:
-        """Take up the topology of an earlier control plane; False when there is none."""
+        """Take up the topology of an earlier control plane; False when there is none.
+
+        Raises InvalidTopology or NotFoundError, and takes nothing up, when this version cannot read it any more.
+        """
         source = self._store.topology()
         if source is None:
             return False
-        self.source = source
-        self.declared = load(source)
+        declared = load(source)
+        select_services(declared, self.selection)
+        self.source, self.declared = source, declared
         return True
 
     @property
@@ -120,9 +128,11 @@ class Topology:
         return version
 
     def set_registrations(self, registrations: tuple[Registration, ...], *, in_use: frozenset[str]) -> None:
-        """Replace the registered instances."""
+        """Replace the registered instances; before any ``up`` none of them is given a port."""
         if self.declared is None:
-            raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
+            self._store.commit(registrations=registrations)
+            self.registrations = registrations
+            return
         mesh = add_registered(select_services(self.declared, self.selection), registrations)
         ports = self._assign(mesh, self.replicas, registrations, in_use=in_use)
         self._store.commit(ports=ports, registrations=registrations)

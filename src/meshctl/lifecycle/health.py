@@ -42,13 +42,15 @@ class InstanceView:
     """One instance as others see it.
 
     ``spec`` is what it is to be (a restart towards it may be under way), ``envoy_check`` the last answer of Envoy's
-    active check, ``removed`` True when it goes and does not come back.
+    active check, ``removed`` True when it goes and does not come back, ``outdated`` when its process was started from
+    something else than what it is to be, so that its restart is still to come.
     """
 
     spec: InstanceSpec
     state: InstanceState
     envoy_check: bool | None = None
     removed: bool = False
+    outdated: bool = False
 
     @property
     def health(self) -> Health:

@@ -20,6 +20,8 @@ def describe_changes(before: Mesh | None, after: Mesh) -> tuple[str, ...]:
         count = len(after.services)
         return (f"{after.name}: starting {count} service{'' if count == 1 else 's'}",)
     lines: list[str] = []
+    if before.name != after.name:
+        lines.append(f"mesh: name {before.name} -> {after.name}, which restarts every service")
     if before.gateway != after.gateway and _gateway_of(before) != _gateway_of(after):
         lines.append("gateway: changed")
     if (before.egress, before.trust_domain) != (after.egress, after.trust_domain):

@@ -259,7 +259,8 @@ while True:
     # The same number in every part of one value, and a size that spans several pages.
     text = f"{number} " * (200 + number % 1000)
     files = tuple(SourceFile(path=str(number), directory="/", text=text) for _ in range(3))
-    store.commit(topology=TopologySource(files=files, variables={"number": str(number)}), ports={"outbound/web": number})
+    source = TopologySource(files=files, variables={"number": str(number)})
+    store.commit(topology=source, ports={"outbound/web": number})
     mark = str(number)
     store.put_instance(InstanceRecord(id="web", restarts=number, phase="ready", fingerprint=mark, exit_code=None))
     print(number, flush=True)
