@@ -26,7 +26,9 @@ def build_route_table(table: RouteTable) -> Any:
     )
 
 
+@lru_cache(maxsize=CACHED)
 def _virtual_host(host: VirtualHost) -> Any:
+    # The same for every caller of a service, so that a change of its routes is built once.
     return pb.route_components_pb2.VirtualHost(
         name=host.name,
         domains=list(host.domains),
