@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -215,10 +215,13 @@ def stats(socket_path: str, pattern: str = "") -> dict[str, int]:
 
 @contextmanager
 def outside(handler: Callable[[socket.socket], None], *, port: int = 0) -> Iterator[int]:
-    """A server outside the mesh, on loopback: every connection is handed to ``handler``; yields its port."""
+    """
+    A server outside the mesh, on loopback: every connection is handed to ``handler``; yields its port. At the end
+    nothing listens there, and every connection is closed.
+    """
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", port)))
-        taken: list[threading.Thread] = []
+        taken: list[socket.socket] = []
 
         def accept() -> None:
             while True:
@@ -226,9 +229,8 @@ def outside(handler: Callable[[socket.socket], None], *, port: int = 0) -> Itera
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                thread = threading.Thread(target=_hand_over, args=(handler, connection), daemon=True)
-                taken.append(thread)
-                thread.start()
+                taken.append(connection)
+                threading.Thread(target=_hand_over, args=(handler, connection), daemon=True).start()
 
         acceptor = threading.Thread(target=accept, daemon=True)
         acceptor.start()
@@ -238,6 +240,9 @@ def outside(handler: Callable[[socket.socket], None], *, port: int = 0) -> Itera
             # Closing alone does not wake an accept() of another thread.
             listener.shutdown(socket.SHUT_RDWR)
             acceptor.join(5)
+            for connection in taken:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 def answer_http(name: str) -> Callable[[socket.socket], None]:
@@ -250,6 +255,7 @@ def answer_http(name: str) -> Callable[[socket.socket], None]:
                 while (line := lines.readline().strip()) != b"":
                     key, _, value = line.partition(b":")
                     headers[key.strip().lower()] = value.strip()
+                lines.read(int(headers.get(b"content-length", b"0")))
                 said = json.dumps({"name": name, "host": headers[b"host"].decode(), "path": first.split()[1].decode()})
                 head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(said)}\r\n\r\n"
                 connection.sendall((head + said).encode())

@@ -1,8 +1,9 @@
 """A service on whose behaviour tests have a hand: it fails, streams, upgrades and counts as its paths say.
 
-``/tries/<key>?fail=2`` answers 503 the first two times and says how often it was asked, ``/events/<key>`` sends one
-event and the next only after ``/release/<key>``, ``/socket`` echoes WebSocket messages, ``/bytes/<n>`` sends and
-``/digest`` takes bodies of any size, ``/sleep/<seconds>`` waits, ``/set-health/<status>`` says what ``/health`` is.
+``/tries/<key>?fail=2`` answers 503 the first two times (``hang``: not at all) and says how often it was asked,
+``/events/<key>`` sends one event and the next only after ``/release/<key>``, ``/socket`` echoes WebSocket messages,
+``/bytes/<n>`` sends and ``/digest`` takes bodies of any size, ``/sleep/<seconds>`` waits, ``/set-health/<status>``
+says what ``/health`` is from now on.
 Everything else is answered with what was asked.
 """
 
@@ -46,9 +47,11 @@ class Lab:
         return web.Response()
 
     async def fail_first(self, request: web.Request) -> web.Response:
-        """Fail as often as asked, then succeed."""
+        """Fail or hang as often as asked, then succeed."""
         key = request.match_info["key"]
         self.tries[key] += 1
+        if self.tries[key] <= int(request.query.get("hang", "0")):
+            await asyncio.sleep(60)
         status = 503 if self.tries[key] <= int(request.query.get("fail", "0")) else 200
         return web.json_response({"tries": self.tries[key]}, status=status)
 
@@ -118,7 +121,7 @@ def make_app() -> web.Application:
     app.router.add_route("*", "/set-health/{status}", lab.set_health)
     app.router.add_route("*", "/tries/{key}", lab.fail_first)
     app.router.add_get("/count/{key}", lab.count)
-    app.router.add_get("/sleep/{seconds}", lab.sleep)
+    app.router.add_route("*", "/sleep/{seconds}", lab.sleep)
     app.router.add_get("/events/{key}", lab.stream_events)
     app.router.add_get("/release/{key}", lab.release)
     app.router.add_get("/bytes/{count}", lab.send_bytes)

@@ -1,0 +1,178 @@
+"""What crosses two sidecars unharmed: TCP, gRPC, WebSocket, event streams, large bodies."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import socket
+import threading
+from collections.abc import Iterator
+
+import aiohttp
+import grpc
+import pytest
+from tests.e2e.traffic import ECHO, GRPC, LAB, TCP, Map, ask, free_port, read_map, running
+
+pytestmark = pytest.mark.e2e
+
+MEGABYTES = 20 << 20
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Map]:
+    topology = {
+        "name": "proto",
+        "gateway": {"port": free_port(), "routes": [{"path": "/", "service": "lab"}]},
+        "services": {
+            "a": {"command": ECHO, "upstreams": ["lab", "grpc", "tcp"]},
+            "lab": {"command": LAB},
+            "grpc": {"command": GRPC, "protocol": "grpc"},
+            "tcp": {"command": TCP, "protocol": "tcp", "replicas": 2},
+        },
+    }
+    with running(topology) as mesh:
+        yield read_map(mesh)
+
+
+def unchanged(message: bytes) -> bytes:
+    return message
+
+
+def gather(connection: socket.socket, goal: int) -> bytes:
+    parts: list[bytes] = []
+    while goal > 0 and (block := connection.recv(1 << 16)):
+        parts.append(block)
+        goal -= len(block)
+    return b"".join(parts)
+
+
+# ---------------------------------------------------------------------------------------------- TCP
+
+
+def test_bytes_cross_both_ways_over_mtls(world: Map) -> None:
+    before = sum(world.stats("tcp", "ssl.handshake").values())
+    sent = hashlib.sha256(b"seed").digest() * 40_000
+    with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 20) as connection:
+        first = connection.recv(100)
+        assert re.fullmatch(rb"tcp-v1-[12]\n", first)
+        writer = threading.Thread(target=connection.sendall, args=(sent,))
+        writer.start()
+        assert gather(connection, len(sent)) == sent
+        writer.join()
+    assert sum(world.stats("tcp", "ssl.handshake").values()) > before
+
+
+def test_the_end_of_one_direction_of_a_tcp_connection_is_carried_on(world: Map) -> None:
+    with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 20) as connection:
+        connection.sendall(b"last words")
+        connection.shutdown(socket.SHUT_WR)
+        everything = gather(connection, 1 << 20)
+    assert everything.partition(b"\n")[2] == b"last words"
+
+
+def test_tcp_connections_are_spread_over_the_instances(world: Map) -> None:
+    seen = set()
+    for _ in range(4):
+        with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 20) as connection:
+            seen.add(connection.recv(100))
+    assert seen == {b"tcp-v1-1\n", b"tcp-v1-2\n"}
+
+
+# ---------------------------------------------------------------------------------------------- gRPC
+
+
+@pytest.fixture(params=["upstream", "host"])
+def channel(world: Map, request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
+    """To the upstream's own port, and to the port that routes by host name."""
+    if request.param == "upstream":
+        made = grpc.insecure_channel(f"127.0.0.1:{world.upstream('a', 'grpc')}")
+    else:
+        options = [("grpc.default_authority", "grpc")]
+        made = grpc.insecure_channel(f"127.0.0.1:{world.proxy('a')}", options=options)
+    with made:
+        yield made
+
+
+def test_a_unary_grpc_call_carries_the_callers_identity(channel: grpc.Channel) -> None:
+    once = channel.unary_unary("/lab.Echo/Once", unchanged, unchanged)
+    answer, call = once.with_call(b"hello", timeout=20)
+    assert answer == b"hello"
+    trailing = dict(call.trailing_metadata())
+    assert str(trailing["caller"]).endswith(";URI=spiffe://proto.mesh/a")
+    assert dict(call.initial_metadata())["x-meshctl-instance"] == "grpc-v1-1"
+
+
+def test_a_grpc_status_is_carried_in_trailers(channel: grpc.Channel) -> None:
+    once = channel.unary_unary("/lab.Echo/Once", unchanged, unchanged)
+    with pytest.raises(grpc.RpcError) as raised:
+        once(b"fail", timeout=20)
+    assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert raised.value.details() == "as asked"
+
+
+def test_a_grpc_stream_is_carried_message_by_message(channel: grpc.Channel) -> None:
+    stream = channel.stream_stream("/lab.Echo/Stream", unchanged, unchanged)
+    seen: list[bytes] = []
+    arrived = threading.Semaphore(0)
+
+    def ask_one_by_one() -> Iterator[bytes]:
+        # The next message is sent only after the one before has come back.
+        for number in range(5):
+            yield f"message {number}".encode()
+            assert arrived.acquire(timeout=20)
+
+    for message in stream(ask_one_by_one(), timeout=20):
+        seen.append(message)
+        arrived.release()
+    assert seen == [f"message {number}".encode() for number in range(5)]
+
+
+# ---------------------------------------------------------------------------------------------- HTTP
+
+
+@pytest.mark.parametrize("way", ["gateway", "upstream", "host"])
+async def test_a_websocket_is_carried_through_all_sidecars(world: Map, way: str) -> None:
+    caller = "gateway" if way == "gateway" else "a"
+    port = {"gateway": world.gateway, "upstream": world.upstream("a", "lab"), "host": world.proxy("a")}[way]
+    headers = {"host": "lab"} if way == "host" else {}
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"http://127.0.0.1:{port}/socket", headers=headers) as connection,
+    ):
+        assert (await connection.receive_str()).endswith(f"URI=spiffe://proto.mesh/{caller}")
+        await connection.send_str("hello")
+        assert await connection.receive_str() == "hello"
+        large = bytes(range(256)) * 1000
+        await connection.send_bytes(large)
+        assert await connection.receive_bytes() == large
+
+
+@pytest.mark.parametrize("way", ["gateway", "upstream"])
+def test_an_event_arrives_before_the_next_one_is_sent(world: Map, way: str) -> None:
+    port = world.gateway if way == "gateway" else world.upstream("a", "lab")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", f"/events/{way}")
+    response = connection.getresponse()
+    assert response.getheader("content-type") == "text/event-stream"
+    assert response.readline() == b"data: first\n"
+    ask(port, f"/release/{way}")
+    assert response.read() == b"\ndata: second\n\n"
+    connection.close()
+
+
+@pytest.mark.parametrize("way", ["gateway", "upstream"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_large_body_is_carried_up(world: Map, way: str, method: str) -> None:
+    port = world.gateway if way == "gateway" else world.upstream("a", "lab")
+    body = bytes(range(256)) * (MEGABYTES // 256)
+    answer = ask(port, "/digest", method=method, body=body)
+    assert answer.status == 200
+    assert (answer.json["length"], answer.json["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
+
+
+@pytest.mark.parametrize("way", ["gateway", "upstream"])
+def test_a_large_body_is_carried_down(world: Map, way: str) -> None:
+    port = world.gateway if way == "gateway" else world.upstream("a", "lab")
+    body = ask(port, f"/bytes/{MEGABYTES}").body
+    assert hashlib.sha256(body).digest() == hashlib.sha256(bytes(range(256)) * (MEGABYTES // 256)).digest()
