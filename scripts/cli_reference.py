@@ -14,6 +14,7 @@ from typer.core import TyperArgument
 
 from meshctl.cli import errors
 from meshctl.cli.app import app
+from meshctl.cli.usage import usage_words, value_word
 
 _EXIT_CODES = (
     (errors.DONE, "done"),
@@ -62,11 +63,9 @@ def _commands(group: Any, context: typer.Context) -> Iterator[tuple[str, Any, ty
 def _describe(command: Any, context: typer.Context) -> list[str]:
     arguments = [item for item in command.params if isinstance(item, TyperArgument) and not item.hidden]
     options = [item for item in command.params if not isinstance(item, TyperArgument) and not item.hidden]
-    words = [context.command_path, "[OPTIONS]", *(_value(item) for item in arguments)]
-    if hasattr(command, "list_commands"):
-        words.append("COMMAND [ARGS]...")
+    words = [context.command_path, *usage_words(command)]
     parts = [f"{inspect.cleandoc(command.help or '').strip()}\n", f"```\n{' '.join(words)}\n```\n"]
-    explained = [(f"`{_escape(_value(item))}`", _text(item)) for item in arguments if item.help]
+    explained = [(f"`{_escape(value_word(item))}`", _text(item)) for item in arguments if item.help]
     if explained:
         parts.append(_table(("argument", "meaning"), explained))
     if options:
@@ -79,17 +78,7 @@ def _describe(command: Any, context: typer.Context) -> list[str]:
 
 def _option(item: Any) -> str:
     names = ", ".join(f"`{name}`" for name in sorted(item.opts, key=lambda name: (not name.startswith("--"), name)))
-    return names if item.is_flag else f"{names} `{_escape(_value(item))}`"
-
-
-def _value(item: Any) -> str:
-    """What stands for the value of an argument or option."""
-    if item.metavar:
-        return str(item.metavar)
-    kind = getattr(item, "type_descriptor", None) or item.type  # typer names its types anew from 0.29 on
-    choices = getattr(kind, "choices", None)
-    word = "|".join(str(getattr(choice, "value", choice)) for choice in choices) if choices else item.name.upper()
-    return f"[{word}]" if isinstance(item, TyperArgument) and not item.required else word
+    return names if item.is_flag else f"{names} `{_escape(value_word(item))}`"
 
 
 def _escape(text: str) -> str:

@@ -315,3 +315,21 @@ def test_json_on_a_pipe_that_is_closed_early_ends_quietly(served: ServedMesh) ->
     assert done.stdout.strip() in {"0", "141"}
     assert done.stderr == ""
     assert json.loads(subprocess.check_output([sys.executable, "-m", "meshctl", "ps", "-o", "json"]))["mesh"] == "shop"
+
+
+# ------------------------------------------------------------------------------------------ usage
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        (("up",), "meshctl up [OPTIONS] [SERVICE]..."),
+        (("call",), "meshctl call [OPTIONS] SERVICE/PATH"),
+        (("certs", "rotate"), "meshctl certs rotate [OPTIONS] [SERVICE]"),
+        (("certs",), "meshctl certs [OPTIONS] COMMAND [ARGS]..."),
+    ],
+)
+def test_usage_shows_words_as_they_are_typed(words: tuple[str, ...], usage: str, run_cli: RunCli, folder: Path) -> None:
+    shown = run_cli(*words, "--help").stdout
+    assert f"Usage: {usage}" in " ".join(shown.split())
+    assert "<bool>" not in shown

@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from meshctl.cli import errors
 from meshctl.cli.options import PANEL_CHANGE, PANEL_RUN, PANEL_SEE, PANEL_TOOLS, example
 from meshctl.cli.project import Settings, make_screen
+from meshctl.cli.usage import tidy
 from meshctl.errors import MeshctlError
 
 _ANYWHERE = frozenset({"--no-color", "--debug", "--quiet", "-q"})
@@ -68,6 +69,7 @@ class MeshctlGroup(TyperGroup):
             verb.name: TyperCommand(verb.name, help=verb.text, hidden=verb.hidden, rich_help_panel=verb.panel)
             for verb in VERBS
         }
+        tidy(self)
         self._loaded: dict[str, Any] = {}
         self._listing = False
 
@@ -79,7 +81,7 @@ class MeshctlGroup(TyperGroup):
             module = next(verb.module for verb in VERBS if verb.name == cmd_name)
             part = typer.Typer(rich_markup_mode="rich")
             import_module(f"meshctl.cli.{module}").register(part)
-            self._loaded.update(typer.main.get_group(part).commands)
+            self._loaded.update({name: tidy(command) for name, command in typer.main.get_group(part).commands.items()})
         return self._loaded[cmd_name]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -32,7 +32,10 @@ _LAST_LINES = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """What attaching needs; ``since_time`` and ``since_event`` say from where on lines and events are shown."""
+    """What attaching needs; ``since_time`` and ``since_event`` say from where on lines and events are shown.
+
+    ``start`` is when the command began, on the monotonic clock.
+    """
 
     client: MeshClient
     project: Project
@@ -42,6 +45,7 @@ class Attachment:
     writer: LineWriter
     since_time: float
     since_event: int
+    start: float
     news: News
 
     async def run(self) -> int:
@@ -62,6 +66,7 @@ class Attachment:
             self.screen.say("stopping gracefully, press Ctrl+C again to force")
             await stop_mesh(self.client, self.daemon, self.interrupts, self.screen)
             await asyncio.wait([shown], timeout=_LAST_LINES)
+            self.screen.say("the mesh is down")
             return errors.INTERRUPTED
         except NotRunningError:
             return self._tell_loss("the control plane ended unexpectedly; services and sidecars go on")
@@ -89,11 +94,10 @@ class Attachment:
                 self.writer.say(line)
 
     async def _show_ready(self) -> None:
-        start = time.monotonic()
         try:
             result = await self.client.ready()
             if result.state == "ready":
-                self.writer.say(describe_ready(await self.client.status(), time.monotonic() - start))
+                self.writer.say(describe_ready(await self.client.status(), time.monotonic() - self.start))
             else:
                 print_failures(self.screen, result.failures)
         except NotRunningError:

@@ -57,7 +57,13 @@ def register(app: typer.Typer) -> None:
 def call(
     ctx: typer.Context,
     target: Annotated[
-        str, typer.Argument(metavar="SERVICE/PATH", autocompletion=complete_services, show_default=False)
+        str,
+        typer.Argument(
+            metavar="SERVICE/PATH",
+            autocompletion=complete_services,
+            show_default=False,
+            help="A service, and what to ask it for.",
+        ),
     ],
     *,
     source: Annotated[
@@ -72,7 +78,7 @@ def call(
     data: Annotated[
         str | None, typer.Option("--data", "-d", metavar="DATA|@FILE|-", help="Body: text, a file, or stdin.")
     ] = None,
-    timeout: Annotated[str, typer.Option(help="How long the whole answer may take.")] = "10s",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long the whole answer may take.")] = "10s",
     output: OutputOption = Output.TABLE,
     include: Annotated[bool, typer.Option("--include", "-i", help="Print status and headers before the body.")] = False,
 ) -> None:

@@ -68,7 +68,15 @@ def list_certificates(ctx: typer.Context, output: OutputOption = Output.TABLE) -
 
 def show_certificate(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_services, show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=complete_services,
+            show_default=False,
+            help="A service, root, or a serial number.",
+        ),
+    ],
     output: OutputOption = Output.TABLE,
     *,
     pem: Annotated[bool, typer.Option("--pem", help="Print the PEM text, with that of its issuer.")] = False,
@@ -100,7 +108,10 @@ def show_certificate(
 def rotate(
     ctx: typer.Context,
     service: Annotated[
-        str, typer.Argument(metavar="[SERVICE]", autocompletion=complete_services, show_default=False)
+        str,
+        typer.Argument(
+            metavar="[SERVICE]", autocompletion=complete_services, show_default=False, help="All when none is named."
+        ),
     ] = "",
     output: OutputOption = Output.TABLE,
     *,

@@ -41,12 +41,20 @@ FileOnlyOption = Annotated[
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print the data.")]
 
 ServicesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[SERVICE]...", autocompletion=complete_services, show_default=False)
+    list[str] | None,
+    typer.Argument(
+        metavar="[SERVICE]...", autocompletion=complete_services, show_default=False, help="All when none is named."
+    ),
 ]
 
 TargetsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SERVICE|INSTANCE]...", autocompletion=complete_targets, show_default=False),
+    typer.Argument(
+        metavar="[SERVICE|INSTANCE]...",
+        autocompletion=complete_targets,
+        show_default=False,
+        help="All when none is named.",
+    ),
 ]
 
 PANEL_RUN = "Run"

@@ -78,7 +78,15 @@ def show_status(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None
 
 def show_config(
     ctx: typer.Context,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", autocompletion=complete_services, show_default=False)],
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE",
+            autocompletion=complete_services,
+            show_default=False,
+            help="The service whose sidecar is meant, or gateway.",
+        ),
+    ],
     kind: Annotated[Kind | None, typer.Argument(help="All kinds when left out.", show_default=False)] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:

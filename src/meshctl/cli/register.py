@@ -41,7 +41,15 @@ def register(app: typer.Typer) -> None:
 
 def register_instance(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="SERVICE", autocompletion=complete_services, show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE",
+            autocompletion=complete_services,
+            show_default=False,
+            help="The service that it is an instance of.",
+        ),
+    ],
     *,
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the instance listens.", show_default=False)],
     version: Annotated[str, typer.Option(help="Which version of the service it is.")] = "v1",
@@ -70,7 +78,12 @@ def register_instance(
 
 def deregister(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", autocompletion=complete_instances, show_default=False)],
+    ids: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID...", autocompletion=complete_instances, show_default=False, help="What `register` printed."
+        ),
+    ],
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove registered instances; returns when no caller uses them any more."""

@@ -40,7 +40,12 @@ def scale(
     ctx: typer.Context,
     wanted: Annotated[
         list[str],
-        typer.Argument(metavar="SERVICE[/VERSION]=N...", autocompletion=complete_services, show_default=False),
+        typer.Argument(
+            metavar="SERVICE[/VERSION]=N...",
+            autocompletion=complete_services,
+            show_default=False,
+            help="How many instances of what.",
+        ),
     ],
     output: OutputOption = Output.TABLE,
 ) -> None:

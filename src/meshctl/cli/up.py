@@ -173,6 +173,7 @@ async def _apply(
         writer=writer,
         since_time=started,
         since_event=since,
+        start=start,
         news=news,
     )
     return await attachment.run()
