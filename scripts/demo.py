@@ -26,7 +26,7 @@ Try next, in another terminal in this folder (with .venv/bin on your PATH; MESHC
 
   meshctl status                                   every service, instance and sidecar
   meshctl logs -f checkout                         what checkout prints
-  curl -s {url}/ | head                            the shop's front page
+  {curl:<47}  the shop's front page
   meshctl call --from checkout payment/health      a request as checkout would send it
   meshctl proxy config checkout routes             what its Envoy was told
   meshctl certs list                               who everybody is
@@ -70,7 +70,7 @@ def _show(environ: dict[str, str]) -> int:
     orders = subprocess.run(
         [*client, "--count", str(_ORDERS), "--rate", str(_RATE)], cwd=_ROOT, env=environ, check=False
     ).returncode
-    print(_NEXT.format(url=url), flush=True)
+    print(_NEXT.format(curl=f"curl -s {url}/"), flush=True)
     return orders
 
 

@@ -24,13 +24,13 @@ from meshctl.wire.models import InstanceStatus, MeshStatus, ServiceStatus, encod
 
 COLUMNS = (
     Column(title="SERVICE"),
-    Column(title="VERSION", drop=7),
+    Column(title="VERSION", drop=5),
     Column(title="INSTANCE"),
     Column(title="STATE"),
     Column(title="HEALTH", drop=3),
     Column(title="PID", drop=8, justify="right"),
-    Column(title="PORT", drop=6, justify="right"),
-    Column(title="RESTARTS", drop=5, justify="right"),
+    Column(title="PORT", drop=7, justify="right"),
+    Column(title="RESTARTS", drop=6, justify="right"),
     Column(title="CONFIG", drop=4),
     Column(title="AGE", drop=9, justify="right"),
 )
