@@ -163,6 +163,14 @@ async def test_a_sidecar_that_reconnects_is_sent_only_what_differs(bench: Bench)
         assert await bench.sidecar.gauge("http.http.downstream_cx_total") == accepted
 
 
+async def test_a_cluster_that_changed_while_no_server_ran_warms_at_once(bench: Bench) -> None:
+    await bench.apply([*bench.parts("a"), *bench.front(a=100)])
+    changed = [*bench.parts("a", connect_timeout="2s"), *bench.front(a=100)]
+    await bench.restart_server(changed)
+    await bench.server.wait_synced({NODE: snapshot(NODE, changed).version}, 5)
+    assert bench.server.resources_sent == 2, "the cluster, and its endpoints with it"
+
+
 async def test_what_was_removed_while_no_server_ran_is_removed(bench: Bench) -> None:
     await bench.apply([*bench.parts("a"), *bench.parts("b"), *bench.front(a=100)])
     await bench.restart_server([*bench.parts("a"), *bench.front(a=100)])
@@ -215,15 +223,18 @@ async def test_new_clusters_and_routes_in_one_snapshot_fail_no_request(bench: Be
                 async with client.get("/") as got:
                     answers[f"{got.status} {await got.text()}"] += 1
 
+    async def is_asked_slowly() -> bool:
+        return await bench.sidecar.gauge("cluster.a.upstream_rq_active") == 1
+
     async with asyncio.TaskGroup() as tasks:
+        slow = tasks.create_task(bench.ask("/slow"))
+        await until(is_asked_slowly)
         for _ in range(3):
             tasks.create_task(ask_steadily())
         for _ in range(10):
-            slow = tasks.create_task(bench.ask("/slow")) if not answers else None
             await bench.apply([*bench.parts("b"), *bench.front(b=100)])
             await bench.apply([*bench.parts("a"), *bench.front(a=100)])
-            if slow is not None:
-                assert await slow == "200 a", "a request on its way outlives its cluster"
+        assert await slow == "200 a", "a request on its way outlives its cluster"
         done.set()
     assert set(answers) == {"200 a", "200 b"}
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -268,20 +267,27 @@ class AdsServer:
         """Give the session an event and carry out what it says; a bug in it ends this stream, not the server."""
         if node.stream is not stream:
             return
-        with _end_on_bug(node, stream):
-            for command in stream.session.receive(event):
-                match command:
-                    case Send():
-                        self.resources_sent += len(command.resources)
-                        stream.outgoing.put_nowait(_build(command))
-                    case Acked():
-                        node.acked_at[command.type_url] = self._clock.now()
-                    case Nacked():
-                        node.nacked = node.published
-                        _log.warning("sidecar %s refused %s: %s", node.name, command.type_url, command.message)
-            snapshot = stream.session.snapshot
-            if stream.session.is_synced and snapshot is not None:
-                node.synced = node.numbers.get(snapshot.version, node.synced)
+        try:
+            self._carry_out(node, stream, event)
+        except Exception:  # noqa: BLE001 - the boundary of one stream: the sidecar reconnects and starts afresh
+            _log.exception("a bug ended the stream of sidecar %s", node.name)
+            stream.outgoing.put_nowait(None)
+            self._close(node, stream)
+
+    def _carry_out(self, node: _Node, stream: _Stream, event: Event) -> None:
+        for command in stream.session.receive(event):
+            match command:
+                case Send():
+                    self.resources_sent += len(command.resources)
+                    stream.outgoing.put_nowait(_build(command))
+                case Acked():
+                    node.acked_at[command.type_url] = self._clock.now()
+                case Nacked():
+                    node.nacked = node.published
+                    _log.warning("sidecar %s refused %s: %s", node.name, command.type_url, command.message)
+        snapshot = stream.session.snapshot
+        if stream.session.is_synced and snapshot is not None:
+            node.synced = node.numbers.get(snapshot.version, node.synced)
         self._report(node)
 
     def _report(self, node: _Node) -> None:
@@ -290,15 +296,6 @@ class AdsServer:
             node.reported = status
             self._on_status(node.name, status)
         self._wake()
-
-
-@contextmanager
-def _end_on_bug(node: _Node, stream: _Stream) -> Iterator[None]:
-    try:
-        yield
-    except Exception:  # noqa: BLE001 - the boundary of one stream: the sidecar reconnects and starts afresh
-        _log.exception("a bug ended the stream of sidecar %s", node.name)
-        stream.outgoing.put_nowait(None)
 
 
 def _describe(node: _Node) -> SyncStatus:

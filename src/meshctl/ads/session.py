@@ -14,6 +14,7 @@ Protocol: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from meshctl.ads.messages import (
     Acked,
@@ -139,6 +140,10 @@ class Session:
             else:
                 names = subscription.reject(request.error)
                 yield Nacked(type_url=request.type_url, nonce=request.nonce, names=names, message=request.error)
+        if request.type_url == ENDPOINT and not self._subscriptions[CLUSTER].requested:
+            # Envoy asks for clusters first, unless it is kept from it by clusters that warm since before the stream:
+            # those wait for their endpoints, even for the ones that it has.
+            request = replace(request, initial_versions={})
         subscription.update(request)
 
     # ---------------------------------------------------------------------------------------------------- additions
@@ -249,8 +254,9 @@ class Session:
         if subscription.type_url == CLUSTER:
             # An updated cluster warms until its endpoints come again, and Envoy does not ask for them.
             endpoints = self._subscriptions[ENDPOINT]
-            for name in filter(endpoints.wants, kept):
-                endpoints.renew(name)
+            for name in kept:
+                if endpoints.wants(name) or not endpoints.requested:
+                    endpoints.renew(name)
         return Send(
             type_url=subscription.type_url,
             nonce=nonce,

@@ -49,6 +49,7 @@ class Subscription:
         self.pending: Response | None = None
         self._rejected: dict[tuple[str, str], str] = {}
         self._suspects: set[tuple[str, str]] = set()
+        self._outdated: set[str] = set()
 
     def wants(self, name: str) -> bool:
         """True when the sidecar is subscribed to the name."""
@@ -67,7 +68,8 @@ class Subscription:
         first = not self.requested
         self.requested = True
         if first:
-            self.acked = dict(request.initial_versions)
+            told = request.initial_versions.items()
+            self.acked = {name: version for name, version in told if name not in self._outdated}
             # One that comes back with resources knows that its first fetch is over.
             self.greeted = bool(request.initial_versions)
             # Naming nothing at first means everything, for these two types only.
@@ -75,12 +77,14 @@ class Subscription:
         for name in request.unsubscribe:
             self._unsubscribe(name)
         for name in request.subscribe:
-            self._subscribe(name, has=first and name in request.initial_versions)
+            self._subscribe(name, has=first and name in self.acked)
         if not self.wildcard:
             self.acked = {name: version for name, version in self.acked.items() if name in self.names}
 
     def renew(self, name: str) -> None:
-        """Have the name sent again, whatever was sent of it before."""
+        """Have the name sent again, whatever was sent of it before or the sidecar says that it has of it."""
+        if not self.requested:
+            self._outdated.add(name)
         self.acked.pop(name, None)
         self.absent.discard(name)
         if self.pending is not None:

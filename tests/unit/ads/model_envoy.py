@@ -11,7 +11,11 @@ from meshctl.ads.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYP
 
 
 class ModelEnvoy:
-    """``has`` is what is in effect, ``known`` the versions that it would tell when it reconnects."""
+    """``has`` is what is in effect, ``known`` the versions that it would tell when it reconnects.
+
+    Of a response that it refused in part it remembers no version, so that after a reconnect nobody knows of the good
+    part: these are its ``ghosts``.
+    """
 
     def __init__(self) -> None:
         self.has: dict[str, dict[str, Resource]] = {url: {} for url in TYPE_URLS}
@@ -28,7 +32,8 @@ class ModelEnvoy:
         """Begin a new stream: tell what is wanted and had."""
         self.outgoing, self._withheld, self._asked = [], [], set()
         for url in TYPE_URLS:
-            self.ghosts |= {(url, name) for name in self.has[url] if name not in self.known[url]}
+            known = self.known[url]
+            self.ghosts |= {(url, name) for name, item in self.has[url].items() if known.get(name) != item.version}
         for url in TYPE_URLS:
             # Listeners are asked for when the clusters are there; who was there before asks for all at once.
             if url != LISTENER or self.known[CLUSTER] or self.known[LISTENER]:
@@ -41,7 +46,7 @@ class ModelEnvoy:
 
     def give_up_waiting(self) -> None:
         """The end of the 15 s that a cluster waits for its endpoints."""
-        self.warming.clear()
+        self._finish(*self.warming)
         self._flush()
 
     def receive(self, response: Send) -> str | None:
@@ -57,7 +62,7 @@ class ModelEnvoy:
                 self._drop(url, name)
         elif url == ENDPOINT:
             # A failed update ends the wait of every cluster, as an update does.
-            self.warming.clear()
+            self._finish(*self.warming)
         if words is None:
             for item in response.resources:
                 self.known[url][item.name] = item.version
@@ -91,7 +96,7 @@ class ModelEnvoy:
             self.warming.add(name)
             self._follow(ENDPOINT, name)
         elif url == ENDPOINT:
-            self.warming.discard(name)
+            self._finish(name)
         elif url == LISTENER:
             self._follow(ROUTE, name)
 
@@ -99,8 +104,10 @@ class ModelEnvoy:
         self.has[url].pop(name, None)
         self.known[url].pop(name, None)
         self.ghosts.discard((url, name))
-        self.warming.discard(name)
+        if url == ENDPOINT:
+            self._finish(name)
         if url == CLUSTER:
+            self.warming.discard(name)
             self.active.discard(name)
         used = {CLUSTER: ENDPOINT, LISTENER: ROUTE}.get(url)
         if used is not None and name in self.subscribed[used]:
@@ -118,12 +125,18 @@ class ModelEnvoy:
         self._asked.add(url)
         names = tuple(sorted(self.subscribed.get(url, ())))
         if url in (CLUSTER, LISTENER) or names:
-            self.outgoing.append(Request(type_url=url, subscribe=names, initial_versions=dict(self.known[url])))
+            request = Request(type_url=url, subscribe=names, initial_versions=dict(self.known[url]))
+            # Nothing is said about clusters while some of them warm.
+            (self._withheld if url == CLUSTER and self.warming else self.outgoing).append(request)
+
+    def _finish(self, *names: str) -> None:
+        """Clusters have what they need: they take the place of what they were before."""
+        self.active |= self.warming & set(names)
+        self.warming -= set(names)
 
     def _flush(self) -> None:
         if self.warming:
             return
-        self.active = set(self.has[CLUSTER])
         self.outgoing += self._withheld
         self._withheld = []
         if LISTENER not in self._asked:

@@ -13,7 +13,7 @@ from meshctl.ads.session import Acked, Command, Event, Nacked, Request, Send, Se
 from meshctl.ads.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource, Snapshot, resource, snapshot
 from meshctl.ads.status import TYPE_NAMES
 
-URLS = {name: url for url, name in TYPE_NAMES.items()}
+URLS: dict[str, str] = {name: url for url, name in TYPE_NAMES.items()}
 NODE = "checkout"
 
 

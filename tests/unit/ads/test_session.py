@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
-from meshctl.ads.session import Request, RetryRejected, Session, SnapshotChanged
-from meshctl.ads.snapshot import ROUTE
 from tests.unit.ads.playbook import (
     URLS,
     Playbook,
@@ -17,6 +14,9 @@ from tests.unit.ads.playbook import (
     snap,
     synced_playbook,
 )
+
+from meshctl.ads.session import Request, RetryRejected, Session, SnapshotChanged
+from meshctl.ads.snapshot import ROUTE
 
 BASE = (cluster("a@1"), endpoints("a@1"), secret("s@1"), listener("l@1"), routes("r@1", "a"))
 
@@ -131,6 +131,27 @@ def test_versions_of_names_that_are_not_subscribed_count_for_nothing() -> None:
     )
 
 
+def test_an_updated_cluster_gets_its_endpoints_although_the_sidecar_comes_back_with_them() -> None:
+    (
+        Playbook()
+        .publish(cluster("a@2"), endpoints("a@1"))
+        .subscribe("clusters", has={"a": "1"}, then="clusters +a@2")
+        .subscribe("endpoints", "a", has={"a": "1"}, then="endpoints +a@1")
+        .ack("endpoints")
+        .ack("clusters")
+    )
+
+
+def test_endpoints_asked_for_before_clusters_are_sent_because_clusters_wait_for_them() -> None:
+    (
+        Playbook()
+        .publish(cluster("a@1"), endpoints("a@1"))
+        .subscribe("endpoints", "a", has={"a": "1"}, then="endpoints +a@1")
+        .subscribe("clusters", has={"a": "1"})
+        .ack("endpoints")
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------ changes
 
 
@@ -147,7 +168,7 @@ def test_only_what_changed_is_sent(changed: object, sent: str) -> None:
     kept = [item for item in BASE if item.type_url != getattr(changed, "type_url", "")]
     play = synced_playbook(*BASE)
     play.publish(*kept, changed, then=sent)  # type: ignore[arg-type]
-    play.ack(sent.split()[0], then="synced")
+    play.ack(sent.split(maxsplit=1)[0], then="synced")
 
 
 def test_an_equal_snapshot_sends_nothing() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.ads.playbook import cluster, endpoints, routes, snap
 
 from meshctl.ads.snapshot import CLUSTER, ROUTE
-from tests.unit.ads.playbook import cluster, endpoints, routes, snap
 
 
 def test_the_version_depends_on_content_and_not_on_order() -> None:

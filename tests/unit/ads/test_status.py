@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests.unit.ads.playbook import NODE, cluster, endpoints, listener, routes, snap, synced_playbook
+
 from meshctl.ads.session import Session
 from meshctl.ads.status import TYPE_NAMES, SyncStatus, describe, describe_disconnected
-from tests.unit.ads.playbook import NODE, cluster, endpoints, listener, routes, snap, synced_playbook
 
 BASE = (cluster("a@1"), endpoints("a@1"), listener("l@1"), routes("r@1", "a"))
 
