@@ -14,7 +14,7 @@ import signal
 import ssl
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,9 +40,11 @@ from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
 from meshctl.control.topology import PortProbe, Topology
 from meshctl.envoy.translate import Credentials
-from meshctl.errors import ConflictError, EnvoyMissingError, MeshctlError
+from meshctl.errors import ConflictError, EnvoyMissingError, MeshctlError, UsageError
+from meshctl.identity.rotation import LEAF_LIFETIME
 from meshctl.lifecycle.specs import Surroundings
 from meshctl.spec.schema import Mesh
+from meshctl.spec.values import parse_duration
 from meshctl.wire.models import AppliedResult
 from meshctl.wire.paths import MeshPaths, locate
 
@@ -50,6 +52,12 @@ _log = logging.getLogger("meshctl")
 
 _PUBLISH_TIMEOUT = 10.0
 _ROOTS_FALLBACK = "/etc/ssl/certs/ca-certificates.crt"
+
+LEAF_LIFETIME_VARIABLE = "MESHCTL_LEAF_LIFETIME"
+"""How long certificates of services are valid, for those who want to see them rotate."""
+
+_SHORTEST_LEAF_LIFETIME = 10.0
+# Certificates tell time in whole seconds, and a renewal takes its time: on a busy machine shorter ones would run out.
 
 
 def run_daemon(directory: str, *, teardown: bool = False) -> int:
@@ -77,6 +85,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
     events = EventLog(clock)
     # Before anything is started that would be left behind.
     envoy = _find_envoy(required=not teardown)
+    leaf_lifetime = LEAF_LIFETIME if teardown else _read_leaf_lifetime(os.environ)
     store = SqliteStore(paths.database)
     if store.recovered:
         events.add("store.recovered", "store", store.recovered, "warning")
@@ -87,7 +96,17 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
     engine = Engine()
     ads = AdsServer(socket=paths.ads_socket, on_status=lambda _node, _status: engine.notify(), clock=clock)
     await ads.start()
-    parts = _make_parts(paths, engine, envoy=envoy, events=events, clock=clock, store=store, keeper=keeper, ads=ads)
+    parts = _make_parts(
+        paths,
+        engine,
+        envoy=envoy,
+        leaf_lifetime=leaf_lifetime,
+        events=events,
+        clock=clock,
+        store=store,
+        keeper=keeper,
+        ads=ads,
+    )
     engine.attach(parts)
     plane = ControlPlane(engine, admin=EnvoyAdmin(), logs=read_logs, daemon_pid=os.getpid(), on_down=ended.set)
     loop = asyncio.get_running_loop()
@@ -114,6 +133,7 @@ def _make_parts(
     engine: Engine,
     *,
     envoy: str,
+    leaf_lifetime: float,
     events: EventLog,
     clock: SystemClock,
     store: SqliteStore,
@@ -136,6 +156,7 @@ def _make_parts(
             report=events.add,
             wait=asyncio.sleep,
             served=lambda node: admin.get(paths.admin_socket(node), "/certs"),
+            leaf_lifetime=leaf_lifetime,
         )
         return MeshIdentity(trust_domain=mesh.trust_domain, authority=authority, runner=runner)
 
@@ -234,6 +255,20 @@ def _only_daemon(paths: MeshPaths) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _read_leaf_lifetime(environ: Mapping[str, str]) -> float:
+    """Seconds that a service's certificate is valid: ``MESHCTL_LEAF_LIFETIME``, else 24 hours. Raises UsageError."""
+    text = environ.get(LEAF_LIFETIME_VARIABLE, "")
+    if not text:
+        return LEAF_LIFETIME
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{LEAF_LIFETIME_VARIABLE} is {text!r}: {error}", hint="write a duration such as 1h") from None
+    if seconds < _SHORTEST_LEAF_LIFETIME:
+        raise UsageError(f"{LEAF_LIFETIME_VARIABLE} is {text}: at least {_SHORTEST_LEAF_LIFETIME:g}s are needed")
+    return seconds
 
 
 def _remove_runtime(folder: Path) -> None:
