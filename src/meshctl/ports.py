@@ -70,6 +70,10 @@ class ProcessHost(Protocol):
         """Exits as they happen, each once; those since the last control plane died come first."""
         ...
 
+    def missed(self) -> tuple[ProcessExit, ...]:
+        """Exits that wait to be taken from ``exits``, in their order; at first, those that no control plane saw."""
+        ...
+
     async def close(self, *, stop: bool) -> None:
         """Let go of the host; with ``stop`` end it too, which nothing may be running for."""
         ...

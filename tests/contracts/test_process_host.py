@@ -270,6 +270,7 @@ async def test_a_new_control_plane_finds_what_runs_and_the_exits_it_missed(world
     await other.close(stop=False)
 
     third = await world.connect()
+    assert [(ended.name, ended.code) for ended in third.missed()] == [("missed", -signal.SIGKILL)]
     missed = Exits(third.exits())
     assert await third.running() == (handle,)
     ended = await missed.wait_for("missed")

@@ -139,6 +139,7 @@ class FakeProcessHost:
     def __init__(self, machine: FakeMachine | None = None) -> None:
         self.machine = machine or FakeMachine()
         self._exits: asyncio.Queue[ProcessExit | None] = asyncio.Queue()
+        self._untaken: list[ProcessExit] = []
         self._closed = False
         self.machine.hosts.append(self)
         for ended in self.machine.unacked.values():
@@ -146,6 +147,7 @@ class FakeProcessHost:
 
     def tell(self, ended: ProcessExit) -> None:
         """The machine's news of an exit."""
+        self._untaken.append(ended)
         self._exits.put_nowait(ended)
 
     async def start(self, spec: ProcessSpec) -> ProcessHandle:
@@ -170,8 +172,12 @@ class FakeProcessHost:
     async def exits(self) -> AsyncIterator[ProcessExit]:
         while (ended := await self._exits.get()) is not None:
             yield ended
+            self._untaken.remove(ended)
             if not self._closed:
                 self.machine.unacked.pop(ended.pid, None)
+
+    def missed(self) -> tuple[ProcessExit, ...]:
+        return tuple(self._untaken)
 
     async def close(self, *, stop: bool) -> None:
         if stop and (handles := await self.running()):

@@ -67,7 +67,7 @@ class KeeperHost:
         """The process last known by each name, running or not."""
         self._exits: asyncio.Queue[tuple[_ExitKey, ProcessExit] | None] = asyncio.Queue()
         self._seen: OrderedDict[_ExitKey, None] = OrderedDict()
-        self._untaken: set[_ExitKey] = set()
+        self._untaken: dict[_ExitKey, ProcessExit] = {}
         self._starting: set[str] = set()
         self._held: dict[str, list[tuple[_ExitKey, ProcessExit]]] = {}
         """Exits of what is being started, until whoever starts it knows its pid."""
@@ -176,8 +176,12 @@ class KeeperHost:
         while (item := await self._exits.get()) is not None:
             key, ended = item
             yield ended
-            self._untaken.discard(key)
+            self._untaken.pop(key, None)
             await self._acknowledge(key)
+
+    def missed(self) -> tuple[ProcessExit, ...]:
+        """Exits that wait to be taken from ``exits``; once this host is open, all that no control plane saw."""
+        return tuple(self._untaken.values())
 
     async def close(self, *, stop: bool) -> None:
         """
@@ -336,12 +340,12 @@ class KeeperHost:
                 self._tasks.spawn("acknowledge", self._acknowledge(key))
             return
         self._seen[key] = None
-        self._untaken.add(key)
+        ended = self._untaken[key] = ProcessExit(name=key[0], pid=key[1], code=message["code"])
         if len(self._seen) > _REMEMBERED_EXITS:
             self._seen.popitem(last=False)
         if key[0] not in self._handles or self._handles[key[0]].started_at < key[2]:
             self._handles[key[0]] = ProcessHandle(name=key[0], pid=key[1], started_at=key[2])
-        item = (key, ProcessExit(name=key[0], pid=key[1], code=message["code"]))
+        item = (key, ended)
         if key[0] in self._held:
             self._held[key[0]].append(item)
         else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from meshctl.control.entries import Entry
 from meshctl.lifecycle.model import Adopted, Event, InstanceSpec, InstanceState, StopRequested
@@ -25,40 +25,56 @@ class Found:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
     """``dead`` are remembered instances that do not run: what is left of them is to be swept before anything starts;
-    ``forgotten`` are those of them that are not to run any more.
+    ``forgotten`` are those of them that are not to run any more; ``learned`` is to be remembered, for it is told once.
     """
 
     entries: tuple[Found, ...]
     dead: tuple[str, ...]
     forgotten: tuple[str, ...]
+    learned: tuple[InstanceRecord, ...]
 
 
 def plan_adoption(
     specs: Mapping[str, InstanceSpec],
     *,
     alive: Mapping[str, ProcessHandle],
-    records: Iterable[InstanceRecord],
+    records: Sequence[InstanceRecord],
+    missed: Mapping[str, int | None],
     now: float,
 ) -> Adoption:
     """Match what is to run with what runs (``alive``) and what is remembered; ``now`` in seconds since the epoch.
 
+    ``missed`` are the exit codes of what ended while there was no control plane. A job among them that ended with 0
+    has completed: it must not run twice.
+
     When nothing runs at all the machine was restarted: then records count for nothing, and jobs run again.
     """
-    known = {record.id: record for record in records}
+    learned = {
+        record.id: replace(record, phase="completed", exit_code=0)
+        for record in records
+        if record.phase == "starting" and missed.get(record.id) == 0 and record.id in specs
+        if specs[record.id].kind == "job"
+    }
+    known = {record.id: record for record in records} | learned
     entries = []
     for name, spec in specs.items():
         entry = Entry(spec=spec, wanted=spec)
         if name in alive:
             entries.append(_adopt(entry, alive[name], known.get(name), now))
         else:
-            entry.state = _recall(known.get(name), spec) if alive else InstanceState()
+            entry.state = _recall(known.get(name), spec, missed) if alive else InstanceState()
             entries.append(Found(entry=entry))
     for name in sorted(set(alive) - set(specs)):
         stray = _describe_stray(name)
         found = _adopt(Entry(spec=stray, wanted=stray, removed=True), alive[name], known.get(name), now)
         entries.append(Found(entry=found.entry, events=(*found.events, StopRequested(then="stop", immediate=True))))
     dead = tuple(sorted(set(known) - set(alive)))
-    return Adoption(entries=tuple(entries), dead=dead, forgotten=tuple(name for name in dead if name not in specs))
+    return Adoption(
+        entries=tuple(entries),
+        dead=dead,
+        forgotten=tuple(name for name in dead if name not in specs),
+        learned=tuple(learned.values()),
+    )
 
 
 def _adopt(entry: Entry, handle: ProcessHandle, record: InstanceRecord | None, now: float) -> Found:
@@ -77,13 +93,14 @@ def _adopt(entry: Entry, handle: ProcessHandle, record: InstanceRecord | None, n
     return Found(entry=entry, events=(adopted,))
 
 
-def _recall(record: InstanceRecord | None, spec: InstanceSpec) -> InstanceState:
+def _recall(record: InstanceRecord | None, spec: InstanceSpec, missed: Mapping[str, int | None]) -> InstanceState:
     if record is None:
         return InstanceState()
     if record.phase == "completed" and record.fingerprint == spec.fingerprint:
         return InstanceState(phase="completed", exit_code=0, restarts=record.restarts, fingerprint=record.fingerprint)
     died_unseen = record.phase in ("starting", "ready")
-    return InstanceState(restarts=record.restarts + (1 if died_unseen else 0), exit_code=record.exit_code)
+    code = missed.get(spec.id, record.exit_code) if died_unseen else record.exit_code
+    return InstanceState(restarts=record.restarts + (1 if died_unseen else 0), exit_code=code)
 
 
 def _describe_stray(name: str) -> InstanceSpec:

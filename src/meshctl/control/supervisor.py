@@ -17,6 +17,7 @@ from meshctl.control.adoption import plan_adoption
 from meshctl.control.effects import Effects, ReportEvent, RunOneProbe
 from meshctl.control.entries import Entry
 from meshctl.errors import ConflictError, MeshctlError, NotFoundError, StartError
+from meshctl.lifecycle.describe import describe_exit, report
 from meshctl.lifecycle.health import InstanceView
 from meshctl.lifecycle.machine import failed_to_start, next_wakeup, step
 from meshctl.lifecycle.model import (
@@ -25,6 +26,7 @@ from meshctl.lifecycle.model import (
     Exited,
     Forced,
     InstanceSpec,
+    Level,
     Refreshed,
     StopRequested,
     Tick,
@@ -68,6 +70,7 @@ class Supervisor:
         self._host = host
         self._clock = clock
         self._recall = recall
+        self._remember = remember
         self._forget = forget
         self._report = report
         self._changed = changed
@@ -130,11 +133,18 @@ class Supervisor:
         alive = {handle.name: handle for handle in await self._host.running()}
         if only_running:
             specs = {name: spec for name, spec in specs.items() if name in alive}
-        plan = plan_adoption(specs, alive=alive, records=self._recall(), now=self._clock.now())
+        missed = {item.name: item.code for item in self._host.missed() if item.name not in alive}
+        plan = plan_adoption(specs, alive=alive, records=self._recall(), missed=missed, now=self._clock.now())
         # What died unseen may have left children that hold its port.
         await asyncio.gather(*(self._sweep_remains(name) for name in plan.dead))
         for name in plan.forgotten:
             self._forget(name)
+        for record in plan.learned:
+            self._remember(record)
+        for name in (name for name in plan.dead if name in missed and name in specs):
+            level: Level = "info" if missed[name] == 0 else "warning"
+            told = report(specs[name], "exited", f"{describe_exit(missed[name])} while no control plane ran", level)
+            self._report(told.kind, name, told.message, told.level)
         for found in plan.entries:
             self._entries[found.entry.spec.id] = found.entry
             for event in found.events:

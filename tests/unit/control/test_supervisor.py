@@ -475,6 +475,27 @@ async def test_what_died_unseen_is_swept_and_started_and_completed_jobs_are_not_
         assert world.started.count("seed-v1-1") == 1
 
 
+async def test_exits_that_no_control_plane_saw_are_told_and_count(world: World) -> None:
+    specs = by_id(make_spec("web-v1-1"), make_spec("cart-v1-1"), make_job())
+    async with world.running() as supervisor:
+        supervisor.reconcile(specs)
+        await world.until_ready("web-v1-1", "cart-v1-1")
+        await world.until(lambda: world.phase("seed-v1-1") == "starting")
+    world.machine.finish("web-v1-1", 7)
+    world.machine.finish("seed-v1-1", 0)
+    # A job that has completed does not run again, however often the control plane is lost.
+    for _ in range(2):
+        async with world.running(specs) as supervisor:
+            await world.until_ready("web-v1-1", "cart-v1-1")
+            state = supervisor.views()["web-v1-1"].state
+            assert (state.exit_code, state.restarts) == (7, 1)
+            assert world.phase("seed-v1-1") == "completed"
+            await world.until(lambda: not world.machine.unacked)
+    assert world.started.count("seed-v1-1") == 1
+    assert ("instance.exited", "web-v1-1", "exited with 7 while no control plane ran") in world.events
+    assert ("job.exited", "seed-v1-1", "exited with 0 while no control plane ran") in world.events
+
+
 async def test_after_a_restart_of_the_machine_everything_starts_anew(world: World) -> None:
     world.records = {
         "seed-v1-1": InstanceRecord(id="seed-v1-1", restarts=2, phase="completed", fingerprint="one", exit_code=0),
