@@ -83,14 +83,13 @@ class Session:
     def receive(self, event: Event) -> list[Command]:
         """Take in one event; returns what is to be done about it, in order."""
         commands: list[Command] = []
-        match event:
-            case Request():
-                commands += self._answer(event)
-            case SnapshotChanged(snapshot):
-                self._snapshot = snapshot
-            case RetryRejected():
-                for subscription in self._subscriptions.values():
-                    subscription.retry()
+        if isinstance(event, Request):
+            commands += self._answer(event)
+        elif isinstance(event, SnapshotChanged):
+            self._snapshot = event.snapshot
+        else:
+            for subscription in self._subscriptions.values():
+                subscription.retry()
         if self._snapshot is not None:
             commands += self._add(self._snapshot)
             commands += self._remove(self._snapshot)
@@ -184,9 +183,7 @@ class Session:
 
     def _is_in_place(self, snapshot: Snapshot, type_url: str, name: str) -> bool:
         """True when what needs the resource need not wait for it any more: acknowledged, rejected, or not asked for."""
-        item = snapshot.of(type_url).get(name)
-        if item is None:
-            return True
+        item = snapshot.of(type_url)[name]
         subscription = self._subscriptions[type_url]
         if subscription.is_settled(name, item.version):
             return True

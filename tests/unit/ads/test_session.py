@@ -80,6 +80,17 @@ def test_a_star_asks_for_all_and_asking_again_means_that_all_was_forgotten() -> 
     )
 
 
+def test_a_star_asked_for_again_while_a_response_is_on_its_way_has_all_sent_again() -> None:
+    (
+        Playbook()
+        .publish(secret("s@1"), secret("t@1"))
+        .subscribe("secrets", "*", then="secrets +s@1 +t@1")
+        .subscribe("secrets", "*")
+        .ack("secrets", then="secrets +s@1 +t@1")
+        .ack("secrets")
+    )
+
+
 def test_leaving_a_name_that_a_star_still_covers_is_answered() -> None:
     (
         Playbook()
@@ -472,6 +483,18 @@ def test_rejected_endpoints_do_not_hold_up_the_routes_that_need_them() -> None:
         .nack("endpoints", "no", then="nack endpoints b")
         .ack("clusters", then="routes +r@2")
         .ack("routes")
+    )
+
+
+def test_a_removal_is_not_blamed_for_what_was_sent_with_it() -> None:
+    (
+        synced_playbook(*BASE)
+        .publish(BASE[0], endpoints("a@bad"), *BASE[2:], then="endpoints +a@bad")
+        .subscribe("endpoints", "ghost")
+        .publish(BASE[0], endpoints("a@worse"), *BASE[2:])
+        .nack("endpoints", "no", then=["nack endpoints a", "endpoints +a@worse -ghost"])
+        .nack("endpoints", "no", then=["nack endpoints a", "endpoints -ghost"])
+        .ack("endpoints")
     )
 
 
