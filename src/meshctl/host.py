@@ -108,7 +108,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         ads=ads,
     )
     engine.attach(parts)
-    plane = ControlPlane(engine, admin=EnvoyAdmin(), logs=read_logs, daemon_pid=os.getpid(), on_down=ended.set)
+    plane = ControlPlane(engine, logs=read_logs, daemon_pid=os.getpid(), on_down=ended.set)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -188,6 +188,7 @@ def _make_parts(
     return Parts(
         paths=paths,
         host=keeper,
+        admin=admin,
         topology=Topology(store, PortProbe(explain=explain_port, is_free=port_is_free)),
         publisher=Publisher(ads, credentials),
         supervisor=supervisor,

@@ -20,7 +20,7 @@ from meshctl.lifecycle.registrations import deregister, heartbeat, register
 from meshctl.plan.addresses import LOOPBACK, outbound_key
 from meshctl.plan.diff import describe_changes
 from meshctl.plan.routes import GATEWAY
-from meshctl.ports import LogReader, ProxyAdmin, Registration, SourceFile, TopologySource
+from meshctl.ports import LogReader, Registration, SourceFile, TopologySource
 from meshctl.spec.validate import RESERVED
 from meshctl.wire.models import (
     AppliedResult,
@@ -53,12 +53,9 @@ _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 class ControlPlane:
     """The control plane of one mesh."""
 
-    def __init__(
-        self, engine: Engine, *, admin: ProxyAdmin, logs: LogReader, daemon_pid: int, on_down: Callable[[], None]
-    ) -> None:
+    def __init__(self, engine: Engine, *, logs: LogReader, daemon_pid: int, on_down: Callable[[], None]) -> None:
         """``on_down`` is called when everything has been stopped, to end the daemon."""
         self._engine = engine
-        self._admin = admin
         self._logs = logs
         self._daemon_pid = daemon_pid
         self._on_down = on_down
@@ -293,7 +290,8 @@ class ControlPlane:
     async def proxy_config(self, sidecar: str, kind: str) -> ProxyConfig:
         """What a sidecar has of one kind, as Envoy says itself."""
         self._check_node(sidecar)
-        return await read_proxy_config(self._admin, self._engine.parts.paths.admin_socket(sidecar), sidecar, kind)
+        parts = self._engine.parts
+        return await read_proxy_config(parts.admin, parts.paths.admin_socket(sidecar), sidecar, kind)
 
     def call_target(self, source: str) -> CallTarget:
         """Where to connect to send a request as a service would."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from meshctl.ads.status import SyncStatus
 from meshctl.control.bootstraps import Bootstraps
+from meshctl.control.draining import drain_gateway
 from meshctl.control.events import EventLog
 from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
@@ -30,7 +31,7 @@ from meshctl.plan.addresses import app_key, inbound_key, outbound_key, upstream_
 from meshctl.plan.build import build
 from meshctl.plan.facts import Facts
 from meshctl.plan.routes import GATEWAY
-from meshctl.ports import Clock, ProcessHost
+from meshctl.ports import Clock, ProcessHost, ProxyAdmin
 from meshctl.spec.schema import Mesh
 from meshctl.tasks import TaskBag
 from meshctl.wire.paths import MeshPaths
@@ -52,6 +53,7 @@ class Parts:
 
     paths: MeshPaths
     host: ProcessHost
+    admin: ProxyAdmin
     topology: Topology
     publisher: Publisher
     supervisor: Supervisor
@@ -160,6 +162,8 @@ class Engine:
             specs = [view.spec for view in parts.supervisor.views().values()]
             levels = find_stop_levels([spec for spec in specs if spec.id != GATEWAY])
             # The gateway goes first: nothing comes in any more while the rest stops.
+            if not force and GATEWAY in parts.supervisor.views():
+                await drain_gateway(parts.admin, parts.paths.admin_socket(GATEWAY), parts.clock)
             await parts.supervisor.stop_all([(GATEWAY,), *levels], force=force)
             parts.topology.clear()
         except Exception:
