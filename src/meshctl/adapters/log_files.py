@@ -63,8 +63,8 @@ async def read_logs(
     Args:
         paths: the log file of each source, or a function that gives them, asked again and again while following. A
             source that joins then is read from that moment on.
-        tail: at most so many of the last lines of the history, of all sources together, that match the other
-            conditions; all when None.
+        tail: at most so many of the last lines of each source's history that match the other conditions; all when
+            None.
         since: leaves out lines before this time, in seconds since the epoch.
         until: leaves out lines after this time.
         grep: leaves out lines in whose text it finds nothing.
@@ -160,5 +160,4 @@ def _read_tail(opened: Mapping[str, list[Generation]], wanted: _Wanted, tail: in
                 found.append(LogEntry(source, line))
         return found[::-1]
 
-    merged = list(heapq.merge(*(read(*item) for item in opened.items()), key=attrgetter("line.time")))
-    yield from merged[max(0, len(merged) - tail) :]
+    yield from heapq.merge(*(read(*item) for item in opened.items()), key=attrgetter("line.time"))

@@ -46,14 +46,15 @@ TEXTS = ["a one", "a two", "b three", "a four", "b five", "a six", "b seven", "a
     [
         (None, None, None, None, TEXTS),
         (0, None, None, None, []),
-        (3, None, None, None, TEXTS[-3:]),
+        (1, None, None, None, TEXTS[-2:]),
+        (3, None, None, None, TEXTS[2:]),
         (100, None, None, None, TEXTS),
         (None, 3, None, None, TEXTS[2:]),
         (None, None, 3, None, TEXTS[:3]),
         (None, 3, 6, None, TEXTS[2:6]),
-        (2, 3, 6, None, TEXTS[4:6]),
+        (1, 3, 6, None, TEXTS[4:6]),
         (None, None, None, "e$", ["a one", "b three", "b five"]),
-        (2, None, None, "e$", ["b three", "b five"]),
+        (1, None, None, "e$", ["a one", "b five"]),
         (9, 6.5, None, None, TEXTS[-2:]),
     ],
 )
