@@ -7,6 +7,7 @@ by force; a mesh that is stopped from elsewhere ends the attachment too.
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Attachment:
 
     async def _wait(self, shown: asyncio.Future[list[None]]) -> int:
         try:
-            await self.interrupts.guard(_wait_for(asyncio.shield(shown)))
+            await self._watch(shown)
         except Interrupted:
             self.screen.say("stopping gracefully, press Ctrl+C again to force")
             await stop_mesh(self.client, self.daemon, self.interrupts, self.screen)
@@ -75,6 +76,16 @@ class Attachment:
             return self._tell_loss("the control plane was ended; services and sidecars go on")
         self.screen.say("the mesh was stopped")
         return errors.DONE
+
+    async def _watch(self, shown: asyncio.Future[list[None]]) -> None:
+        try:
+            await self.interrupts.guard(_wait_for(asyncio.shield(shown)))
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            # The window was closed, and a line came before the signal.
+            self.interrupts.hang_up()
+            raise Interrupted from None
 
     def _tell_loss(self, message: str) -> int:
         hint = "`meshctl up` takes over what runs, `meshctl down` stops it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine
 from types import TracebackType
@@ -11,6 +12,8 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OUTPUTS = (1, 2)
+"""The descriptors of stdout and stderr."""
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: somebody asked to end
@@ -23,11 +26,12 @@ class Interrupts:
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
+        self._terminals = tuple(descriptor for descriptor in _OUTPUTS if os.isatty(descriptor))
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for signum in _SIGNALS:
-            loop.add_signal_handler(signum, self._note)
+            loop.add_signal_handler(signum, self.hang_up if signum == signal.SIGHUP else self._note)
         return self
 
     def __exit__(
@@ -36,6 +40,20 @@ class Interrupts:
         loop = asyncio.get_running_loop()
         for signum in _SIGNALS:
             loop.remove_signal_handler(signum)
+
+    def hang_up(self) -> None:
+        """The terminal is gone: go on as after a signal, with output that goes nowhere.
+
+        Otherwise the first message would fail, and what was to be stopped would run on. The write that finds out may
+        come before the signal: whoever gets its error calls this.
+        """
+        if self._terminals:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in self._terminals:
+                os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+            self._terminals = ()
+        self.first.set()
 
     def _note(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
