@@ -9,7 +9,6 @@ import pty
 import random
 import re
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -72,7 +71,9 @@ def ask(port: int, path: str = "/", timeout: float = 20) -> tuple[int, Any]:
     return answer.status, text
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=20)
         self._path = path
@@ -84,7 +85,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def look(mesh: MeshUnderTest) -> dict[str, Any]:
     """The status as the API gives it: what ``meshctl status -o json`` prints, without starting a command."""
-    connection = _UnixConnection(mesh.paths.api_socket)
+    connection = UnixConnection(mesh.paths.api_socket)
     try:
         connection.request("GET", "/v1/status")
         found: dict[str, Any] = json.loads(connection.getresponse().read())
@@ -124,6 +125,11 @@ def wait_state(mesh: MeshUnderTest, name: str, **wanted: Any) -> dict[str, Any]:
     return found
 
 
+def wait_replaced(mesh: MeshUnderTest, name: str, pid: int) -> None:
+    """Return when something runs with another pid."""
+    wait_until(lambda: pids(mesh).get(name) not in (None, pid), f"{name} runs again")
+
+
 def events(mesh: MeshUnderTest) -> list[dict[str, Any]]:
     """What this control plane recorded."""
     return [json.loads(line) for line in mesh.must("events", "-o", "json").splitlines()]
@@ -159,9 +165,9 @@ def ports_of(mesh: MeshUnderTest) -> set[int]:
     """Every port on which a process of the mesh listens."""
     pids = {process.pid for process in mesh.processes()}
     return {
-        entry.laddr.port
+        entry.laddr[1]
         for entry in psutil.net_connections(kind="tcp")
-        if entry.pid in pids and entry.status == psutil.CONN_LISTEN
+        if entry.pid in pids and entry.status == psutil.CONN_LISTEN and entry.laddr
     }
 
 
@@ -291,10 +297,3 @@ class Terminal:
             if self._bell[0] in ready:
                 return
             self._seen += os.read(self._master, 65536)
-
-
-def stop_quietly(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """End a command that a test started; what it printed."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    return process.communicate(timeout=30)

@@ -22,7 +22,7 @@ from typing import Any
 
 SERVICE = os.environ["MESH_SERVICE"]
 INSTANCE = os.environ["MESH_INSTANCE"]
-SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('brood', flush=True); time.sleep(600)"
+SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 
 
 class Handler(BaseHTTPRequestHandler):
