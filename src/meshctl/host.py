@@ -15,7 +15,7 @@ import ssl
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 from meshctl.adapters.ads_grpc import AdsServer
@@ -89,41 +89,47 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
     store = SqliteStore(paths.database)
     if store.recovered:
         events.add("store.recovered", "store", store.recovered, "warning")
-    keeper = KeeperHost(
-        socket=paths.keeper_socket, state_dir=f"{paths.runtime}/processes", log_path=paths.log("keeper"), tag=paths.tag
-    )
-    await keeper.open()
     engine = Engine()
-    ads = AdsServer(socket=paths.ads_socket, on_status=lambda _node, _status: engine.notify(), clock=clock)
-    await ads.start()
-    parts = _make_parts(
-        paths,
-        engine,
-        envoy=envoy,
-        leaf_lifetime=leaf_lifetime,
-        events=events,
-        clock=clock,
-        store=store,
-        keeper=keeper,
-        ads=ads,
-    )
-    engine.attach(parts)
-    plane = ControlPlane(engine, logs=read_logs, daemon_pid=os.getpid(), on_down=ended.set)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, ended.set)
-    await engine.start(teardown=teardown)
-    if teardown:
-        await plane.down(force=False)
-    else:
-        api = await serve(plane, paths.api_socket)
-        await ended.wait()
-        await api.close()
-    await engine.close()
-    await ads.stop()
-    # Not while it is being stopped: what is left then is for the next `down`, which finds it through the keeper.
-    await keeper.close(stop=engine.stopped)
+    # Whatever fails on the way: what was opened is closed, in the opposite order.
+    async with AsyncExitStack() as opened:
+        opened.callback(store.close)
+        keeper = KeeperHost(
+            socket=paths.keeper_socket,
+            state_dir=f"{paths.runtime}/processes",
+            log_path=paths.log("keeper"),
+            tag=paths.tag,
+        )
+        await keeper.open()
+        # Not while it is being stopped: what is left then is for the next `down`, which finds it through the keeper.
+        opened.push_async_callback(lambda: keeper.close(stop=engine.stopped))
+        ads = AdsServer(socket=paths.ads_socket, on_status=lambda _node, _status: engine.notify(), clock=clock)
+        await ads.start()
+        opened.push_async_callback(ads.stop)
+        parts = _make_parts(
+            paths,
+            engine,
+            envoy=envoy,
+            leaf_lifetime=leaf_lifetime,
+            events=events,
+            clock=clock,
+            store=store,
+            keeper=keeper,
+            ads=ads,
+        )
+        engine.attach(parts)
+        opened.push_async_callback(engine.close)
+        plane = ControlPlane(engine, logs=read_logs, daemon_pid=os.getpid(), on_down=ended.set)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, ended.set)
+        await engine.start(teardown=teardown)
+        if teardown:
+            await plane.down(force=False)
+        else:
+            api = await serve(plane, paths.api_socket)
+            opened.push_async_callback(api.close)
+            await ended.wait()
     if engine.stopped:
         _remove_runtime(Path(paths.runtime))
 
