@@ -155,7 +155,8 @@ def _adopt(state: InstanceState, event: Adopted, spec: InstanceSpec, now: float)
         up_since=now - event.uptime,
     )
     after, commands = _begin_probes(after, spec, now)
-    if event.ready and after.phase == "starting":
+    # A job is never ready: it runs until it has completed.
+    if event.ready and after.phase == "starting" and spec.kind != "job":
         after, _ = _become_ready(after, spec, now)
     return after, (report(spec, "adopted", f"found running with pid {event.pid}"), *commands)
 
