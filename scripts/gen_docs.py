@@ -151,7 +151,7 @@ def _heading(table: Table) -> str:
 
 def _row(key: Key) -> str:
     name = f"`{key.name}`" + (" (required)" if key.required else "")
-    default = "" if key.default is None else f"`{_write(key.default)}`"
+    default = "" if key.default in (None, "") else f"`{_write(key.default)}`"
     return f"|{name}|{_escape('; '.join(dict.fromkeys(_describe(key.shape))))}|{default}|{_escape(key.doc)}|"
 
 
