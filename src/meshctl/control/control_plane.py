@@ -111,8 +111,11 @@ class ControlPlane:
             changes = describe_changes(before if running else None, after)
             self._up_at = engine.parts.clock.now()
             await engine.apply()
-            # What failed is given another chance: its reason may have gone, though no file changed.
+            # What failed or was refused is given another chance: its reason may have gone, though no file changed.
             retried = engine.parts.supervisor.retry() if running else ()
+            for node in sorted(engine.nodes):
+                if engine.parts.sync(node).state == "rejected":
+                    engine.parts.retry_rejected(node)
             changes += tuple(f"{name}: started again, after it had failed" for name in retried)
             self._generation += 1
             for line in changes:
