@@ -1,0 +1,43 @@
+"""The file that a sidecar starts from."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+from meshctl.envoy.bootstrap import XDS_CLUSTER, build_bootstrap
+
+
+def build(node: str = "orders") -> str:
+    return build_bootstrap(node=node, mesh="shop", admin_socket="/run/m/orders.admin", ads_socket="/run/m/ads.sock")
+
+
+def test_a_sidecar_says_who_it_is_and_finds_its_control_plane() -> None:
+    found = json.loads(build())
+    assert found["node"] == {"id": "orders", "cluster": "shop"}
+    ads = found["dynamic_resources"]["ads_config"]
+    assert ads["api_type"] == "DELTA_GRPC"
+    assert ads["grpc_services"][0]["envoy_grpc"]["cluster_name"] == XDS_CLUSTER
+    (cluster,) = found["static_resources"]["clusters"]
+    (member,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert member["endpoint"]["address"] == {"pipe": {"path": "/run/m/ads.sock"}}
+
+
+def test_the_admin_interface_is_a_unix_socket() -> None:
+    """Invariant 8."""
+    pipe = json.loads(build())["admin"]["address"]["pipe"]
+    assert (pipe["path"], pipe["mode"]) == ("/run/m/orders.admin", 0o600)
+
+
+def test_latencies_are_counted_finely_enough_to_be_compared() -> None:
+    (setting,) = json.loads(build())["stats_config"]["histogram_bucket_settings"]
+    bounds = setting["buckets"]
+    assert bounds[0] == 1
+    assert bounds[-1] > 60_000
+    assert all(high / low < 1.1 for low, high in itertools.pairwise(bounds))
+
+
+def test_the_same_sidecar_gets_the_same_bytes() -> None:
+    """Invariant 1."""
+    assert build() == build()
+    assert build() != build("cart")
