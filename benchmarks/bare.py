@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.adapters.cert_files import FileAuthority
-
 from meshctl.adapters.envoy_binary import find_envoy
 
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"

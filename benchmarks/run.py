@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,11 +169,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few repetitions: to see that it works")
     quick = parser.parse_args().quick
     figures: list[Figure] = []
-    for part in (
+    parts: tuple[Callable[[], Iterable[Figure]], ...] = (
         lambda: measure_cost(2 if quick else 7, 2000 if quick else 10000),
         lambda: measure_startup(1 if quick else 3),
         lambda: measure_route_change(10 if quick else 200),
-    ):
+    )
+    for part in parts:
         for figure in part():
             figures.append(figure)
             print(figure, flush=True)

@@ -207,4 +207,7 @@ def _try_socket(runtime: Path) -> DoctorCheck:
 
 def _count(mesh: Mesh) -> str:
     upstreams = sum(len(service.upstreams) for service in mesh.services.values())
-    return f"{len(mesh.services)} services, {upstreams} upstreams"
+    return ", ".join(
+        f"{count} {noun}{'' if count == 1 else 's'}"
+        for count, noun in ((len(mesh.services), "service"), (upstreams, "upstream"))
+    )
