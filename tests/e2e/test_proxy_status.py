@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import MeshUnderTest, wait_until
-from tests.e2e.traffic import ECHO, LAB, TCP, Map, admin, answer_http, ask, free_port, outside, read_map, running
+from tests.e2e.traffic import ECHO, LAB, TCP, Map, admin, answer_http, ask, free_port, outside, read_map, running, stats
 from tests.support.envoy_validate import envoy_path
 
 pytestmark = pytest.mark.e2e
