@@ -12,8 +12,11 @@ from meshctl.spec.report import Report, join_names, quote
 from meshctl.spec.schema import Mesh, Service
 from meshctl.spec.source import Entry, ListNode, MapNode, Node, ScalarNode
 
-RESERVED = frozenset({"gateway", "localhost", "daemon", "keeper"})
-"""Names that the mesh uses itself."""
+RESERVED = frozenset({"daemon", "external", "gateway", "keeper", "local", "localhost"})
+"""Names that the mesh uses itself: for its processes, for hosts, for kinds of clusters (``local/cart-v1-1``)."""
+
+_REGISTERED = "ext"
+# Instances that are registered at run time are named ``service-ext-n``.
 
 
 def validate(mesh: Mesh, root: MapNode, report: Report) -> None:
@@ -101,6 +104,10 @@ def _check_versions(service: Service, report: Report) -> None:
     if jobs and len(jobs) < len(service.versions):
         message = f"{quote(jobs[0].name)} of {quote(service.name)} is a job and other versions are not"
         report.add("mixed-job", message, jobs[0].where, "make the job a service of its own")
+    for version in service.versions.values():
+        if version.name == _REGISTERED or version.name.endswith(f"-{_REGISTERED}"):
+            message = f"{quote(version.name)} cannot be the name of a version: registered instances are named so"
+            report.add("reserved-name", message, version.where, "choose another name")
 
 
 def _check_instances(mesh: Mesh, report: Report) -> None:
