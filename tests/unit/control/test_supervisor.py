@@ -175,6 +175,14 @@ async def test_the_loss_of_envoys_check_is_news(world: World) -> None:
         assert [kind for kind, _, _ in world.events][-2:] == ["instance.healthy", "instance.unhealthy"]
 
 
+async def test_that_envoys_first_check_is_still_to_come_is_no_news(world: World) -> None:
+    async with world.running() as supervisor:
+        supervisor.reconcile(by_id(make_spec("cart-v1-1", envoy_checked=True)))
+        await world.until(lambda: world.phase("cart-v1-1") == "ready")
+        supervisor.set_envoy_check("cart-v1-1", False)
+        assert "instance.unhealthy" not in [kind for kind, _, _ in world.events]
+
+
 async def test_it_is_probed_until_it_is_ready_and_never_twice_at_once(world: World) -> None:
     world.sick["web-v1-1"] = "connection refused"
     async with world.running() as supervisor:
