@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -123,6 +124,9 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, ended.set)
+        # Modules and message descriptors live as long as the daemon: looking through them for garbage again and
+        # again would hold up a change of routes by tens of milliseconds.
+        gc.freeze()
         await engine.start(teardown=teardown)
         if teardown:
             await plane.down(force=False)
