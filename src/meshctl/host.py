@@ -285,7 +285,7 @@ def _read_leaf_lifetime(environ: Mapping[str, str]) -> float:
 def _remove_runtime(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         with suppress(OSError):
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 path.rmdir()
             else:
                 path.unlink()
