@@ -1,0 +1,148 @@
+"""Random topologies and facts about them, for property tests; everything in them points to loopback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from hypothesis import reject
+from hypothesis import strategies as st
+from tests.support.cases import load_mesh
+
+from meshctl.errors import InvalidTopology
+from meshctl.plan.addresses import instance_ids
+
+NAMES = ("a", "b", "a-v1", "v1", "upstream", "gift-cards", "inbound", "ext", "s" * 40)
+"""Names that might be taken for something else: kinds of clusters, of listeners, parts of instance ids."""
+
+VERSIONS = ("v1", "v2", "1.0.3", "ext", "b-v1-1", "a", "canary", "9")
+PATHS = ("/", "/api", "/api/", "/api/v1", "/%41", "/a+b", "/~x", "/$1")
+KINDS = ("runs", "runs", "runs", "external", "registered", "job")
+PROTOCOLS = ("http", "http", "grpc", "tcp")
+ALGORITHMS = ("round_robin", "least_request", "random", "ring_hash", "maglev")
+ADDRESSES = ("127.66.0.1:9", "localhost:9", "https://localhost:9", "https://127.66.0.1:9", "[::1]:9", "https://[::1]")
+
+_DURATIONS = st.sampled_from(["1ms", "250ms", "1s", "2m", "1h", 0.5])
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    """A valid topology, and facts for ``cases.make_case``: instances in any health, registered ones."""
+    topology = draw(topologies())
+    text = yaml.safe_dump(topology, sort_keys=False)
+    try:
+        mesh = load_mesh(text)
+    except InvalidTopology:
+        reject()
+    ids = [name for service in mesh.services.values() for name in instance_ids(service, {})]
+    health = draw(
+        st.dictionaries(st.sampled_from(ids), st.sampled_from(["healthy", "unhealthy", "draining", "starting"]))
+        if ids
+        else st.just({})
+    )
+    open_to_all = [s.name for s in mesh.services.values() if s.address is None and not s.is_job]
+    registered = draw(
+        st.lists(
+            st.fixed_dictionaries(
+                {
+                    "service": st.sampled_from([*open_to_all, "newcomer"]),
+                    "version": st.sampled_from(VERSIONS),
+                    "port": st.integers(1, 1000),
+                }
+            ),
+            max_size=3,
+        )
+    )
+    return text, {"health": health, "registered": registered}
+
+
+@st.composite
+def topologies(draw: st.DrawFn) -> dict[str, Any]:
+    """A topology as a file has it; a few are not valid after all (names of instances may clash)."""
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=6, unique=True))
+    kinds = {name: draw(st.sampled_from(KINDS)) for name in names}
+    protocols = {name: draw(st.sampled_from(PROTOCOLS)) for name in names}
+    services: dict[str, Any] = {}
+    for name in names:
+        callable_names = [other for other in names if other != name and kinds[other] != "job"]
+        service: dict[str, Any] = draw(policies()) | {"protocol": protocols[name]}
+        if kinds[name] == "external":
+            service["address"] = draw(st.sampled_from(ADDRESSES))
+        elif callable_names:
+            service["upstreams"] = draw(st.lists(st.sampled_from(callable_names), unique=True))
+        if kinds[name] == "job":
+            service |= {"command": ["job"], "job": True}
+        elif kinds[name] == "runs":
+            service |= draw(processes())
+        services[name] = service
+    topology: dict[str, Any] = {"name": "random", "services": services}
+    topology |= draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "egress": st.sampled_from(["allow_any", "registry_only"]),
+                "trust_domain": st.sampled_from(["random.mesh", "r", "a.b-c.d"]),
+                "defaults": policies(),
+            },
+        )
+    )
+    targets = [name for name in names if kinds[name] != "job" and protocols[name] != "tcp"]
+    has_gateway: bool = draw(st.booleans())
+    if targets and has_gateway:
+        paths = draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=4, unique_by=lambda path: path.rstrip("/")))
+        routes = [{"path": path, "service": draw(st.sampled_from(targets))} for path in paths]
+        topology["gateway"] = {"port": 40000, "routes": routes}
+    return topology
+
+
+@st.composite
+def processes(draw: st.DrawFn) -> dict[str, Any]:
+    """What runs of a service: one command, or versions with a split."""
+    if draw(st.booleans()):
+        return {"command": ["run"], "replicas": draw(st.integers(0, 3))}
+    names = draw(st.lists(st.sampled_from(VERSIONS), min_size=1, max_size=3, unique=True))
+    cuts = sorted(draw(st.lists(st.integers(0, 100), min_size=len(names) - 1, max_size=len(names) - 1)))
+    weights = [high - low for low, high in zip([0, *cuts], [*cuts, 100], strict=True)]
+    return {
+        "command": ["run"],
+        "versions": {name: {"replicas": draw(st.integers(0, 2))} for name in names},
+        "stable": draw(st.sampled_from(names)),
+        "split": dict(zip(names, weights, strict=True)),
+    }
+
+
+def policies() -> st.SearchStrategy[dict[str, Any]]:
+    """Policies of a service, or of all."""
+    retry = st.fixed_dictionaries(
+        {},
+        optional={
+            "max_attempts": st.integers(1, 100),
+            "base_interval": _DURATIONS,
+            "max_interval": _DURATIONS,
+            "per_try_timeout": _DURATIONS,
+            "retriable_status_codes": st.lists(st.integers(100, 599), max_size=4, unique=True),
+        },
+    )
+    check = st.fixed_dictionaries(
+        {},
+        optional={
+            "path": st.sampled_from(["/", "/health", "/h?x=%20&y=$1"]),
+            "interval": st.sampled_from(["30s", "1h"]),
+            "timeout": _DURATIONS,
+            "healthy_threshold": st.integers(1, 10),
+            "unhealthy_threshold": st.integers(1, 10),
+            "expected_statuses": st.sampled_from(["2xx", "200-399", "404", "100-599", ["200", "5xx"]]),
+        },
+    )
+    balancing = st.fixed_dictionaries(
+        {}, optional={"algorithm": st.sampled_from(ALGORITHMS), "health_check": st.one_of(st.just(False), check)}
+    )
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "timeout": _DURATIONS,
+            "retry_policy": retry,
+            "load_balancing": balancing,
+            "security": st.fixed_dictionaries({"mtls": st.booleans()}),
+        },
+    )
