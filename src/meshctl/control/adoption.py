@@ -90,6 +90,9 @@ def _adopt(entry: Entry, handle: ProcessHandle, record: InstanceRecord | None, n
         fingerprint=record.fingerprint if record is not None else "",
         ready=ready,
     )
+    if record is not None and record.phase == "stopping":
+        # It was told to stop and will: that must not pass for a failure of what is to run now.
+        return Found(entry=entry, events=(adopted, StopRequested(then="restart", immediate=True)))
     return Found(entry=entry, events=(adopted,))
 
 

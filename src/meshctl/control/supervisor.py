@@ -148,6 +148,8 @@ class Supervisor:
         for found in plan.entries:
             self._entries[found.entry.spec.id] = found.entry
             for event in found.events:
+                if only_running and event == StopRequested(then="restart", immediate=True):
+                    continue
                 self._post(found.entry, event)
         self._note_change()
         self._look_at_pending()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+
 import pytest
 from tests.fakes.process_host import Behaviour
 from tests.support.instances import make_job, make_spec
@@ -102,3 +105,36 @@ async def test_a_taken_over_answer_holds_until_envoy_says_otherwise(world: World
         assert supervisor.views()["web-v1-1"].health == "healthy"
         supervisor.set_envoy_check("web-v1-1", False)
         assert supervisor.views()["web-v1-1"].health == "unhealthy"
+
+
+@pytest.mark.parametrize("only_running", [False, True])
+async def test_what_was_being_stopped_ends_and_is_started_anew_without_counting_as_failed(
+    world: World, only_running: bool
+) -> None:
+    """A control plane that is killed in the middle of a down, and another up."""
+    spec = make_spec("web-v1-1", restart=NEVER)
+    stubborn = Behaviour(ignores=frozenset({signal.SIGTERM}))
+    world.machine.commands = {"serve": stubborn}
+    async with world.running() as supervisor:
+        supervisor.reconcile(by_id(spec))
+        await world.until_ready("web-v1-1")
+        stop = asyncio.ensure_future(supervisor.stop_all())
+        await world.until(lambda: world.phase("web-v1-1") == "stopping")
+        stop.cancel()
+    assert world.records["web-v1-1"].phase == "stopping"
+    supervisor = world.connect()
+    await supervisor.adopt(by_id(spec), only_running=only_running)
+    task = asyncio.ensure_future(supervisor.run())
+    world.machine.commands = {"serve": Behaviour()}
+    await world.clock.settle()
+    world.machine.finish("web-v1-1", -15)
+    if only_running:
+        await world.clock.settle()
+        assert world.started == ["web-v1-1"]
+    else:
+        await world.until_ready("web-v1-1")
+        assert world.started == ["web-v1-1", "web-v1-1"]
+        assert supervisor.views()["web-v1-1"].state.restarts == 0
+    task.cancel()
+    await asyncio.wait([task])
+    await world.host.close(stop=False)
