@@ -59,7 +59,8 @@ def cases(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 @st.composite
 def topologies(draw: st.DrawFn) -> dict[str, Any]:
     """A topology as a file has it; a few are not valid after all (names of instances may clash)."""
-    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=6, unique=True))
+    # The size first: lists of any size would mostly be short.
+    names: list[str] = draw(st.permutations(NAMES))[: draw(st.integers(1, 6))]
     kinds = {name: draw(st.sampled_from(KINDS)) for name in names}
     protocols = {name: draw(st.sampled_from(PROTOCOLS)) for name in names}
     services: dict[str, Any] = {}
@@ -69,7 +70,7 @@ def topologies(draw: st.DrawFn) -> dict[str, Any]:
         if kinds[name] == "external":
             service["address"] = draw(st.sampled_from(ADDRESSES))
         elif callable_names:
-            service["upstreams"] = draw(st.lists(st.sampled_from(callable_names), unique=True))
+            service["upstreams"] = [other for other in callable_names if draw(st.booleans())]
         if kinds[name] == "job":
             service |= {"command": ["job"], "job": True}
         elif kinds[name] == "runs":
@@ -111,38 +112,39 @@ def processes(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def policies() -> st.SearchStrategy[dict[str, Any]]:
-    """Policies of a service, or of all."""
-    retry = st.fixed_dictionaries(
-        {},
-        optional={
-            "max_attempts": st.integers(1, 100),
-            "base_interval": _DURATIONS,
-            "max_interval": _DURATIONS,
-            "per_try_timeout": _DURATIONS,
-            "retriable_status_codes": st.lists(st.integers(100, 599), max_size=4, unique=True),
-        },
-    )
-    check = st.fixed_dictionaries(
-        {},
-        optional={
-            "path": st.sampled_from(["/", "/health", "/h?x=%20&y=$1"]),
-            "interval": st.sampled_from(["30s", "1h"]),
-            "timeout": _DURATIONS,
-            "healthy_threshold": st.integers(1, 10),
-            "unhealthy_threshold": st.integers(1, 10),
-            "expected_statuses": st.sampled_from(["2xx", "200-399", "404", "100-599", ["200", "5xx"]]),
-        },
-    )
-    balancing = st.fixed_dictionaries(
-        {}, optional={"algorithm": st.sampled_from(ALGORITHMS), "health_check": st.one_of(st.just(False), check)}
-    )
-    return st.fixed_dictionaries(
-        {},
-        optional={
-            "timeout": _DURATIONS,
-            "retry_policy": retry,
-            "load_balancing": balancing,
-            "security": st.fixed_dictionaries({"mtls": st.booleans()}),
-        },
-    )
+@st.composite
+def policies(draw: st.DrawFn) -> dict[str, Any]:
+    """Policies of a service, or of all; each is there every other time."""
+    found: dict[str, Any] = {}
+    for key, policy in _POLICIES.items():
+        if draw(st.booleans()):
+            found[key] = draw(policy)
+    return found
+
+
+_RETRY = st.fixed_dictionaries(
+    {"max_attempts": st.integers(1, 100), "base_interval": _DURATIONS},
+    optional={
+        "max_interval": _DURATIONS,
+        "per_try_timeout": _DURATIONS,
+        "retriable_status_codes": st.lists(st.integers(100, 599), max_size=4, unique=True),
+    },
+)
+_CHECK = st.fixed_dictionaries(
+    {"interval": st.sampled_from(["30s", "1h"]), "timeout": _DURATIONS},
+    optional={
+        "path": st.sampled_from(["/", "/health", "/h?x=%20&y=$1"]),
+        "healthy_threshold": st.integers(1, 10),
+        "unhealthy_threshold": st.integers(1, 10),
+        "expected_statuses": st.sampled_from(["2xx", "200-399", "404", "100-599", ["200", "5xx"]]),
+    },
+)
+_POLICIES: dict[str, st.SearchStrategy[Any]] = {
+    "timeout": _DURATIONS,
+    "retry_policy": _RETRY,
+    "load_balancing": st.fixed_dictionaries(
+        {"algorithm": st.sampled_from(ALGORITHMS)},
+        optional={"health_check": st.one_of(_CHECK, st.just(False))},
+    ),
+    "security": st.fixed_dictionaries({"mtls": st.booleans()}),
+}
