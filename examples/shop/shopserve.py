@@ -87,7 +87,8 @@ def serve(answer: Answer) -> None:
     server = _Server(("127.0.0.1", int(os.environ.get("PORT", "0"))), _handler(answer))
     print(f"listening on 127.0.0.1:{server.server_port}", flush=True)
     try:
-        server.serve_forever(poll_interval=3600)  # nothing to poll for: a signal interrupts the wait
+        # A signal interrupts the wait, unless it comes in the instant before: then it is seen at the next turn.
+        server.serve_forever(poll_interval=0.2)
     except SystemExit:
         server.socket.close()
         with _state:
