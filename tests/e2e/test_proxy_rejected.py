@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import MeshUnderTest, wait_until
-from tests.e2e.traffic import ECHO, LAB, Load, Map, ask, outside, read_map
+from tests.e2e.traffic import ECHO, LAB, Load, Map, api, ask, outside, read_map
 from tests.support.certificates import Authority
 
 from meshctl.adapters.cert_files import FileAuthority
@@ -32,14 +31,12 @@ SERVICES: dict[str, Any] = {
 
 def states(mesh: MeshUnderTest) -> dict[str, str]:
     """The state of every sidecar."""
-    return {
-        item["sidecar"]: item["state"] for item in json.loads(mesh.must("proxy", "status", "-o", "json"))["proxies"]
-    }
+    return {item["sidecar"]: item["state"] for item in api(mesh, "/proxies")["proxies"]}
 
 
 def errors(mesh: MeshUnderTest, sidecar: str) -> dict[str, str]:
     """What a sidecar says of each type that it refused."""
-    proxies = json.loads(mesh.must("proxy", "status", "-o", "json"))["proxies"]
+    proxies = api(mesh, "/proxies")["proxies"]
     types = next(item["types"] for item in proxies if item["sidecar"] == sidecar)
     return {item["type"]: item["error"] for item in types if item["state"] == "rejected"}
 

@@ -12,7 +12,21 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import MeshUnderTest, wait_until
-from tests.e2e.traffic import ECHO, LAB, TCP, Map, admin, answer_http, ask, free_port, outside, read_map, running, stats
+from tests.e2e.traffic import (
+    ECHO,
+    LAB,
+    TCP,
+    Map,
+    admin,
+    answer_http,
+    api,
+    ask,
+    free_port,
+    outside,
+    read_map,
+    running,
+    stats,
+)
 from tests.support.envoy_validate import envoy_path
 
 pytestmark = pytest.mark.e2e
@@ -37,9 +51,8 @@ def world() -> Iterator[Map]:
 
 
 def proxies(mesh: MeshUnderTest) -> dict[str, dict[str, Any]]:
-    """``proxy status`` by sidecar."""
-    found = json.loads(mesh.must("proxy", "status", "-o", "json"))["proxies"]
-    return {item["sidecar"]: item for item in found}
+    """The state of every sidecar, by name."""
+    return {item["sidecar"]: item for item in api(mesh, "/proxies")["proxies"]}
 
 
 def config(mesh: MeshUnderTest, sidecar: str, kind: str) -> list[dict[str, Any]]:
@@ -54,7 +67,7 @@ def config(mesh: MeshUnderTest, sidecar: str, kind: str) -> list[dict[str, Any]]
 
 
 def test_every_sidecar_of_a_mesh_that_is_up_is_synced(world: Map) -> None:
-    found = proxies(world.mesh)
+    found = {item["sidecar"]: item for item in json.loads(world.mesh.must("proxy", "status", "-o", "json"))["proxies"]}
     assert sorted(found) == NODES
     for proxy in found.values():
         assert (proxy["state"], proxy["connected"]) == ("synced", True)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 from tests.e2e.harness import wait_until
-from tests.e2e.traffic import ECHO, LAB, Load, Map, answer_http, ask, ask_many, outside, read_map, running
+from tests.e2e.traffic import ECHO, LAB, Load, Map, answer_http, api, ask, ask_many, outside, read_map, running
 
 pytestmark = pytest.mark.e2e
 
@@ -137,8 +137,8 @@ def test_a_service_in_time_is_not_cut_off(world: Map) -> None:
 
 
 def health_of(world: Map, instance: str) -> str:
-    service = world.mesh.service(instance.rsplit("-", 2)[0])
-    return str(next(item["health"] for item in service["instances"] if item["id"] == instance))
+    instances = [item for service in api(world.mesh, "/status")["services"] for item in service["instances"]]
+    return str(next(item["health"] for item in instances if item["id"] == instance))
 
 
 def test_an_instance_that_says_it_is_unwell_gets_no_traffic_until_it_recovers(world: Map) -> None:

@@ -206,6 +206,11 @@ def admin(socket_path: str, path: str) -> str:
         connection.close()
 
 
+def api(mesh: MeshUnderTest, path: str) -> Any:
+    """What the control plane answers to ``GET path``: for conditions to wait for, where a command each is too much."""
+    return json.loads(admin(mesh.paths.api_socket, f"/v1{path}"))
+
+
 def stats(socket_path: str, pattern: str = "") -> dict[str, int]:
     """A sidecar's counters and gauges by name, those that match the pattern."""
     text = admin(socket_path, f"/stats?filter={pattern}" if pattern else "/stats")
