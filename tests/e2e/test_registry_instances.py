@@ -154,7 +154,7 @@ def test_an_instance_that_is_not_heard_of_in_time_is_taken_out(world: Map) -> No
     with registered(world, "outer", "mine", "--ttl", "2s") as identity:
         until_ok(world.upstream("a", "outer"))
         wait_until(lambda: identity not in instances(world, "outer"), "it has expired")
-        assert ask(world.upstream("a", "outer")).status == 503
+        wait_until(lambda: ask(world.upstream("a", "outer")).status == 503, "its callers know")
         done = world.mesh.run("deregister", identity)
         assert done.code != 0
         assert f"no instance is registered as {identity}" in done.err
@@ -210,7 +210,7 @@ def test_a_registered_instance_that_is_unwell_or_does_not_listen_gets_no_traffic
     with ExitStack() as stack:
         well = stack.enter_context(outside(answer_http("well")))
         unwell = stack.enter_context(outside(answer_status(500)))
-        silent = free_port()
+        silent, expected = free_port(), ["unhealthy", "unhealthy", "healthy"]
         ids = [
             world.mesh.must("register", "checked", "--address", f"127.0.0.1:{own}").strip()
             for own in (unwell, silent, well)
