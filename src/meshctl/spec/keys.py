@@ -204,7 +204,8 @@ PROCESS_KEYS = (
     Key(
         name="readiness",
         shape=PROBE,
-        doc="When an instance may have traffic. Default: when its port accepts connections.",
+        doc="When an instance may have traffic. Default: when its health check's path answers over HTTP; when its port "
+        "accepts connections if it has no health check or speaks gRPC or TCP.",
     ),
     Key(name="liveness", shape=PROBE, doc="An instance that fails it is restarted. Default: none."),
     Key(
