@@ -172,9 +172,9 @@ def _make_parts(
 
     async def publish_certificates() -> AppliedResult:
         start = clock.monotonic()
-        acked, total = await engine.publish_and_wait(_PUBLISH_TIMEOUT)
+        acked = await engine.publish_and_wait(_PUBLISH_TIMEOUT)
         duration = (clock.monotonic() - start) * 1000
-        return AppliedResult(message="certificates", acked=acked, total=total, duration_ms=duration)
+        return AppliedResult(message="certificates", acked=acked, total=acked, duration_ms=duration)
 
     supervisor = Supervisor(
         host=keeper,

@@ -187,8 +187,8 @@ class ControlWorld:
         return MeshIdentity(trust_domain=mesh.trust_domain, authority=self.authority, runner=runner)
 
     async def publish_certificates(self) -> AppliedResult:
-        acked, total = await self.engine.publish_and_wait(1.0)
-        return AppliedResult(message="certificates", acked=acked, total=total, duration_ms=0.0)
+        acked = await self.engine.publish_and_wait(1.0)
+        return AppliedResult(message="certificates", acked=acked, total=acked, duration_ms=0.0)
 
     async def probe(self, spec: InstanceSpec, _probe: Probe) -> tuple[bool, str]:
         await asyncio.sleep(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,10 +12,7 @@ from meshctl.cli.inert import warn_of_inert
 from meshctl.cli.options import PANEL_TOOLS, FileOption, Output, OutputOption, example
 from meshctl.cli.project import find_project, load_mesh, make_screen, read_source
 from meshctl.cli.wording import count_nouns
-from meshctl.errors import InvalidTopology, Problem
-
-if TYPE_CHECKING:
-    from meshctl.wire.models import ProblemShape
+from meshctl.errors import InvalidTopology
 
 
 def register(app: typer.Typer) -> None:
@@ -44,6 +40,8 @@ def validate(ctx: typer.Context, file: FileOption = None, output: OutputOption =
     except InvalidTopology as error:
         if output is not Output.JSON:
             raise
+        from meshctl.wire.failures import shape_problem  # noqa: PLC0415 - only for JSON
+
         problems = [shape_problem(problem) for problem in error.problems]
         print_json(
             encode(ValidationReport(valid=False, files=list(project.files), services=0, upstreams=0, problems=problems))
@@ -80,18 +78,3 @@ def print_schema() -> None:
 
     sys.stdout.write(json.dumps(json_schema(), indent=2))
     sys.stdout.write("\n")
-
-
-def shape_problem(problem: Problem) -> ProblemShape:
-    """A Problem as JSON shows it."""
-    from meshctl.wire.models import ProblemShape  # noqa: PLC0415 - only for JSON
-
-    where = problem.where
-    return ProblemShape(
-        code=problem.code,
-        message=problem.message,
-        hint=problem.hint,
-        file=where.file if where else "",
-        line=where.line if where else 0,
-        column=where.column if where else 0,
-    )

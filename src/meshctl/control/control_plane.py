@@ -10,6 +10,8 @@ import ipaddress
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 
+import msgspec
+
 from meshctl.control.engine import Engine
 from meshctl.control.observe import gateway_status, service_statuses
 from meshctl.control.proxies import list_proxies, read_proxy_config
@@ -21,6 +23,7 @@ from meshctl.plan.addresses import LOOPBACK, outbound_key
 from meshctl.plan.diff import describe_changes
 from meshctl.plan.routes import GATEWAY
 from meshctl.ports import LogReader, Registration, SourceFile, TopologySource
+from meshctl.spec.keys import SERVICE_NAME, VERSION_NAME
 from meshctl.spec.validate import RESERVED
 from meshctl.wire.models import (
     AppliedResult,
@@ -46,8 +49,6 @@ from meshctl.wire.models import (
 _ACK_TIMEOUT = 10.0
 _SETTLE_TIMEOUT = 60.0
 _TAIL = 10
-_VERSION_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,22}[a-z0-9])?")
-_SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
 class ControlPlane:
@@ -100,7 +101,7 @@ class ControlPlane:
         engine = self._engine
         files = tuple(SourceFile(path=f.path, directory=f.directory, text=f.text) for f in request.files)
         source = TopologySource(files=files, variables=dict(request.variables))
-        async with engine.changing():
+        async with engine.changing:
             self._refuse_while_stopping()
             topology = engine.parts.topology
             before = topology.mesh
@@ -187,7 +188,7 @@ class ControlPlane:
         if not 0 <= request.replicas <= 100:
             raise UsageError(f"{request.replicas} instances are not between 0 and 100")
         engine, start = self._engine, self._engine.parts.clock.monotonic()
-        async with engine.changing():
+        async with engine.changing:
             self._refuse_while_stopping()
             version = engine.parts.topology.set_replicas(
                 request.service, request.version, request.replicas, in_use=engine.ports_in_use
@@ -221,7 +222,7 @@ class ControlPlane:
         if request.ttl is not None and request.ttl <= 0:
             raise UsageError("a time to live must be positive", hint="for example --ttl 30s")
         engine = self._engine
-        async with engine.changing():
+        async with engine.changing:
             self._refuse_while_stopping()
             topology = engine.parts.topology
             left, made = register(
@@ -243,7 +244,7 @@ class ControlPlane:
     async def heartbeat(self, registration_id: str) -> RegisterResult:
         """Renew a registration's time to live."""
         engine = self._engine
-        async with engine.changing():
+        async with engine.changing:
             topology = engine.parts.topology
             left, renewed = heartbeat(topology.registrations, registration_id, now=engine.parts.clock.now())
             topology.renew_registrations(left)
@@ -252,7 +253,7 @@ class ControlPlane:
     async def deregister(self, registration_id: str) -> AppliedResult:
         """Take a registered instance out; returns when no caller has it any more."""
         engine, start = self._engine, self._engine.parts.clock.monotonic()
-        async with engine.changing():
+        async with engine.changing:
             self._refuse_while_stopping()
             topology = engine.parts.topology
             left = deregister(topology.registrations, registration_id)
@@ -277,10 +278,12 @@ class ControlPlane:
         if request.service and request.service not in engine.nodes:
             raise NotFoundError(f"no sidecar {request.service}", hint=f"sidecars: {', '.join(sorted(engine.nodes))}")
         if request.root:
-            await engine.identity.runner.rotate_root()
-            return await self._applied("rotated the root and every certificate", start)
-        await engine.identity.runner.rotate(request.service or None)
-        return await self._applied(f"rotated {request.service or 'every certificate'}", start)
+            applied = await engine.identity.runner.rotate_root()
+            message = "rotated the root and every certificate"
+        else:
+            applied = await engine.identity.runner.rotate(request.service or None)
+            message = f"rotated {request.service or 'every certificate'}"
+        return msgspec.structs.replace(applied, message=message, duration_ms=self._milliseconds_since(start))
 
     async def verify_certificates(self) -> CertificateReport:
         """Check files, chains, and what each sidecar really serves."""
@@ -359,9 +362,11 @@ class ControlPlane:
         )
 
     async def _applied(self, message: str, start: float) -> AppliedResult:
-        acked, total = await self._engine.publish_and_wait(_ACK_TIMEOUT)
-        duration = (self._engine.parts.clock.monotonic() - start) * 1000
-        return AppliedResult(message=message, acked=acked, total=total, duration_ms=round(duration, 1))
+        acked = await self._engine.publish_and_wait(_ACK_TIMEOUT)
+        return AppliedResult(message=message, acked=acked, total=acked, duration_ms=self._milliseconds_since(start))
+
+    def _milliseconds_since(self, start: float) -> float:
+        return round((self._engine.parts.clock.monotonic() - start) * 1000, 1)
 
     def _widen(self, services: list[str], *, running: bool) -> tuple[str, ...]:
         # `up SERVICE` on a running mesh adds to what runs; `up` alone asks for everything.
@@ -385,11 +390,11 @@ class ControlPlane:
         mesh = self._engine.mesh
         if mesh is None:
             raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
-        if not _SERVICE_NAME.fullmatch(service):
+        if not re.fullmatch(SERVICE_NAME.pattern, service):
             raise UsageError(f"{service!r} cannot be a service's name", hint="use a-z, 0-9 and -, at most 40")
         if service in RESERVED:
             raise UsageError(f"{service!r} cannot be a service's name: the mesh uses it itself")
-        if version and not _VERSION_NAME.fullmatch(version):
+        if version and not re.fullmatch(VERSION_NAME.pattern, version):
             raise UsageError(f"{version!r} cannot be a version's name", hint="use a-z, 0-9, - and ., at most 24")
         found = mesh.services.get(service)
         if found is not None and (found.address is not None or found.is_job):

@@ -7,8 +7,7 @@ a plan, and what each sidecar is sent of it.  Changes that come together are pub
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from meshctl.ads.status import SyncStatus
@@ -80,7 +79,8 @@ class Engine:
         self._bootstraps: Bootstraps | None = None
         self._awaited: frozenset[str] = frozenset()
         self._stop: asyncio.Task[None] | None = None
-        self.lock = asyncio.Lock()
+        self.changing = asyncio.Lock()
+        # Held for one change of the topology at a time.
         self.stopping = False
         self.stopped = False
 
@@ -329,12 +329,12 @@ class Engine:
         )
         return parts.publisher.publish(build(mesh, facts))
 
-    async def publish_and_wait(self, timeout: float) -> tuple[int, int]:
-        """Publish, and wait until every running sidecar has all it should; (how many have, of how many)."""
+    async def publish_and_wait(self, timeout: float) -> int:
+        """Publish, and wait until every running sidecar has all it should; how many there are."""
         self.publish()
         versions = self._running_versions()
         await self.parts.publisher.wait(versions, timeout, require_connected=True)
-        return len(versions), len(versions)
+        return len(versions)
 
     async def drain(self, instance: str) -> None:
         """Return when no caller sends an instance requests any more and it has answered those it had."""
@@ -363,12 +363,6 @@ class Engine:
             if condition():
                 return
             await self._changed.wait()
-
-    @asynccontextmanager
-    async def changing(self) -> AsyncIterator[None]:
-        """One change of the topology at a time."""
-        async with self.lock:
-            yield
 
     # ------------------------------------------------------------------------------------------ loops
 
@@ -405,7 +399,7 @@ class Engine:
 
     async def _expire(self) -> None:
         parts = self.parts
-        async with self.changing():
+        async with self.changing:
             left, expired = expire(parts.topology.registrations, parts.clock.now())
             if not expired or self.stopping:
                 return
@@ -455,9 +449,8 @@ class Engine:
         mesh = self.mesh
         assert mesh is not None
         assert self._tasks is not None
+        identity = self._identity or self.parts.make_identity(mesh)
+        identity.runner.ensure(self.nodes)
         if self._identity is None:
-            self._identity = self.parts.make_identity(mesh)
-            self._identity.runner.ensure(self.nodes)
-            self._tasks.spawn("certificates", self._identity.runner.run())
-        else:
-            self._identity.runner.ensure(self.nodes)
+            self._identity = identity
+            self._tasks.spawn("certificates", identity.runner.run())

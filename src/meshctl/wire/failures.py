@@ -51,7 +51,7 @@ def to_body(error: MeshctlError) -> ErrorBody:
         message=error.message,
         hint=error.hint,
         detail=error.detail,
-        problems=[_to_shape(problem) for problem in problems],
+        problems=[shape_problem(problem) for problem in problems],
     )
 
 
@@ -62,7 +62,8 @@ def to_error(body: ErrorBody) -> MeshctlError:
     return LEAVES.get(body.code, MeshctlError)(body.message, hint=body.hint, detail=body.detail)
 
 
-def _to_shape(problem: Problem) -> ProblemShape:
+def shape_problem(problem: Problem) -> ProblemShape:
+    """A Problem as JSON shows it."""
     where = problem.where
     return ProblemShape(
         code=problem.code,
