@@ -21,7 +21,7 @@ from meshctl.plan.model import (
 )
 from meshctl.plan.policies.health_check import HealthCheckPlan
 from meshctl.plan.policies.load_balancing import LoadBalancingPlan
-from meshctl.spec.schema import Algorithm
+from meshctl.spec.policy_schema import Algorithm
 
 _LB_POLICY: dict[Algorithm, str] = {
     "round_robin": "ROUND_ROBIN",

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.filters import switch_on
 from meshctl.envoy.pb import CACHED
 from meshctl.plan.model import Forward, Match, Reply, Route, RouteTable, VirtualHost
 from meshctl.plan.policies.retry import NOT_REACHED_HEADER, RetryPlan
@@ -29,12 +30,14 @@ def build_route_table(table: RouteTable) -> Any:
 @lru_cache(maxsize=CACHED)
 def _virtual_host(host: VirtualHost) -> Any:
     # The same for every caller of a service, so that a change of its routes is built once.
-    return pb.route_components_pb2.VirtualHost(
+    built = pb.route_components_pb2.VirtualHost(
         name=host.name,
         domains=list(host.domains),
         routes=[_route(route) for route in host.routes],
         include_attempt_count_in_response=False,
     )
+    switch_on(built, host.filters)
+    return built
 
 
 def _route(route: Route) -> Any:
@@ -50,6 +53,7 @@ def _route(route: Route) -> Any:
                     append_action=pb.base_pb2.HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
                 )
             )
+    switch_on(built, route.filters)
     return built
 
 

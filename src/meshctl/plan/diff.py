@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from meshctl.spec.schema import Mesh, Policies, Service, Version
+from meshctl.spec.policy_schema import Policies
+from meshctl.spec.schema import Mesh, Service, Version
 
 _RESTARTS = ("command", "env", "working_dir", "port")
 # Fields of a version whose change demands new processes.

@@ -6,7 +6,8 @@ a policy has to be told.
 
 from __future__ import annotations
 
-from meshctl.spec.schema import CircuitBreaker, Mesh, Policies
+from meshctl.spec.policy_schema import CircuitBreaker, Policies
+from meshctl.spec.schema import Mesh
 
 _BUILT_IN = CircuitBreaker()
 

@@ -73,6 +73,12 @@ class TcpListener:
 ListenerPlan = HttpListener | TcpListener
 
 
+FilterPlan = object
+"""What an HTTP filter is to do for a route or for all routes of a virtual host: one type for each policy that has a
+filter of its own (in ``plan.policies``), translated by the module of that filter in ``envoy.filters``.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """What a request must look like; all given conditions hold at once. ``path_prefix`` counts whole segments."""
@@ -107,20 +113,26 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One rule of a virtual host; the first that matches wins."""
+    """One rule of a virtual host; the first that matches wins.
+
+    ``filters`` switches HTTP filters on for what it matches; each type at most once. Where the virtual host has one of
+    the same type, the route's holds.
+    """
 
     name: str
     match: Match
     action: Forward | Reply
+    filters: tuple[FilterPlan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualHost:
-    """The routes of some host names (``*`` for all others)."""
+    """The routes of some host names (``*`` for all others); ``filters`` switches HTTP filters on for all of them."""
 
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
+    filters: tuple[FilterPlan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

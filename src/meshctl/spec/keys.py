@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import get_args
 
-from meshctl.spec.policy_keys import POLICY_KEYS, SERVICE_MESH
+from meshctl.spec.policy_keys import POLICY_KEYS
 from meshctl.spec.schema import Condition, Egress, HttpProbe, Probe, Protocol, RestartMode, RestartPolicy
+from meshctl.spec.service_mesh_keys import SERVICE_MESH
 from meshctl.spec.shapes import (
     UNBOUNDED,
     AnyOf,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import get_args
 
-from meshctl.spec.schema import Algorithm, Fallback, FallbackStrategy, HealthCheck, Policies
+from meshctl.spec.balancing_keys import LOAD_BALANCING
+from meshctl.spec.policy_schema import Fallback, FallbackStrategy, Policies
+from meshctl.spec.security_keys import SECURITY
 from meshctl.spec.shapes import (
     UNBOUNDED,
     AnyOf,
@@ -15,7 +17,6 @@ from meshctl.spec.shapes import (
     Key,
     ListOf,
     Percentage,
-    Statuses,
     Table,
     Text,
 )
@@ -24,7 +25,6 @@ from meshctl.spec.values import format_duration
 _BUILT_IN = Policies()
 _RETRY = _BUILT_IN.retry_policy
 _BREAKER = _BUILT_IN.circuit_breaker
-_CHECK = HealthCheck()
 _FALLBACK = Fallback(strategy="static")
 _COUNT = Integer(minimum=1, maximum=UNBOUNDED)
 _STATUS = Integer(minimum=100, maximum=599)
@@ -116,89 +116,6 @@ CIRCUIT_BREAKER = Table(
     ),
 )
 
-HEALTH_CHECK = Table(
-    id="health_check",
-    title="a health check",
-    doc="An active check of every instance, made by its sidecar.",
-    keys=(
-        Key(
-            name="path",
-            shape=Text(
-                what="a path that begins with `/`",
-                pattern=r"/[!-~]*",
-                code="bad-path",
-                hint="write a path such as `/health`",
-            ),
-            doc="What is asked for. Once it is written, the expected statuses are 200-399.",
-            default=_CHECK.path,
-        ),
-        Key(
-            name="interval",
-            shape=Duration(),
-            doc="Time between two checks.",
-            default=format_duration(_CHECK.interval),
-        ),
-        Key(
-            name="timeout",
-            shape=Duration(),
-            doc="How long an answer may take.",
-            default=format_duration(_CHECK.timeout),
-        ),
-        Key(
-            name="healthy_threshold",
-            shape=_COUNT,
-            doc="Successes in a row that make an instance healthy.",
-            default=_CHECK.healthy_threshold,
-        ),
-        Key(
-            name="unhealthy_threshold",
-            shape=_COUNT,
-            doc="Failures in a row that make it unhealthy.",
-            default=_CHECK.unhealthy_threshold,
-        ),
-        Key(
-            name="expected_statuses",
-            shape=AnyOf(shapes=(Statuses(), ListOf(item=Statuses(), minimum=1, maximum=50))),
-            doc="The statuses of a healthy answer.",
-            default="200-499",
-        ),
-    ),
-)
-
-LOAD_BALANCING = Table(
-    id="load_balancing",
-    title="`load_balancing`",
-    doc="How a caller chooses among the instances.",
-    keys=(
-        Key(
-            name="algorithm",
-            shape=Choice(values=get_args(Algorithm)),
-            doc="The algorithm.",
-            default=_BUILT_IN.load_balancing.algorithm,
-        ),
-        Key(
-            name="health_check",
-            shape=AnyOf(shapes=(Boolean(), HEALTH_CHECK)),
-            doc="The active check of every instance; `false` turns it off.",
-        ),
-    ),
-)
-
-SECURITY = Table(
-    id="security",
-    title="`security`",
-    doc="Encryption and authorization between services.",
-    keys=(
-        Key(name="mtls", shape=Boolean(), doc="Whether sidecars speak mTLS.", default=_BUILT_IN.security.mtls),
-        Key(
-            name="authz_policy",
-            shape=Choice(values=("rbac", "none")),
-            doc="`rbac` lets in the services that declare this one as an upstream; `none` lets in any of the mesh.",
-            default=_BUILT_IN.security.authz_policy,
-        ),
-    ),
-)
-
 FALLBACK = Table(
     id="fallback",
     title="a fallback",
@@ -257,72 +174,4 @@ POLICY_KEYS = (
         doc="What a caller gets when the service fails after all retries; `false` for none. Default: none.",
     ),
     Key(name="monitoring", shape=MONITORING, doc="What is measured."),
-)
-
-_THRESHOLDS = Table(
-    id="service_mesh_thresholds",
-    title="`thresholds`",
-    doc="When the circuit breaker opens.",
-    keys=(
-        Key(name="failure_rate", shape=Percentage(minimum=1), doc="Same as `circuit_breaker.failure_rate`."),
-        Key(name="response_time", shape=Duration(), doc="Same as `circuit_breaker.slow_call.threshold`."),
-        Key(name="error_count", shape=_COUNT, doc="Same as `circuit_breaker.failure_threshold`."),
-    ),
-)
-
-_TIMEOUTS = Table(
-    id="service_mesh_timeouts",
-    title="`timeouts`",
-    doc="How long calls and recovery take.",
-    keys=(
-        Key(name="operation", shape=Duration(), doc="Same as `timeout`."),
-        Key(name="recovery", shape=Duration(), doc="Same as `circuit_breaker.timeout`."),
-    ),
-)
-
-_BLOCK_FALLBACK = Table(
-    id="service_mesh_fallback",
-    title="`fallback`",
-    doc="What a caller gets when the service fails.",
-    keys=(
-        Key(name="enabled", shape=Boolean(), doc="Whether there is one.", default=True),
-        Key(
-            name="strategy",
-            shape=Choice(values=get_args(FallbackStrategy)),
-            doc="Same as `fallback.strategy`.",
-            default="cached_response",
-        ),
-    ),
-)
-
-_BLOCK_MONITORING = Table(
-    id="service_mesh_monitoring",
-    title="`monitoring`",
-    doc="What is measured and checked.",
-    keys=(
-        Key(name="metrics_enabled", shape=Boolean(), doc="Same as `monitoring.metrics`."),
-        Key(
-            name="health_check_interval",
-            shape=Duration(),
-            doc="Same as `load_balancing.health_check.interval`.",
-        ),
-    ),
-)
-
-SERVICE_MESH = Table(
-    id="service_mesh",
-    title="`service_mesh`",
-    doc="The policies in the notation of the service-mesh pattern. Keys written beside the block win over it.",
-    keys=(
-        Key(
-            name="enabled",
-            shape=Boolean(),
-            doc="`false`: no circuit breaker, one attempt, no fallback.",
-            default=True,
-        ),
-        Key(name="thresholds", shape=_THRESHOLDS, doc="When the circuit breaker opens."),
-        Key(name="timeouts", shape=_TIMEOUTS, doc="How long calls and recovery take."),
-        Key(name="fallback", shape=_BLOCK_FALLBACK, doc="What a caller gets when the service fails."),
-        Key(name="monitoring", shape=_BLOCK_MONITORING, doc="What is measured and checked."),
-    ),
 )

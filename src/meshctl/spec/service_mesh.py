@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from meshctl.errors import Where
 from meshctl.spec.merge import as_map, merge, pick
-from meshctl.spec.policy_keys import POLICY_KEYS, SERVICE_MESH
+from meshctl.spec.policy_keys import POLICY_KEYS
 from meshctl.spec.reader import Fields
 from meshctl.spec.report import Report
+from meshctl.spec.service_mesh_keys import SERVICE_MESH
 from meshctl.spec.shapes import Table
 from meshctl.spec.source import Entry, MapNode, Node, ScalarNode, make_map
 

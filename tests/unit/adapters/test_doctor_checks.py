@@ -24,7 +24,8 @@ from meshctl.adapters.doctor_checks import CHECKS, run_checks
 from meshctl.adapters.doctor_context import DoctorContext, Findings
 from meshctl.adapters.keeper_protocol import MARKER
 from meshctl.errors import Where
-from meshctl.spec.schema import Gateway, Mesh, Policies, Service, Version
+from meshctl.spec.policy_schema import Policies
+from meshctl.spec.schema import Gateway, Mesh, Service, Version
 from meshctl.wire.models import DoctorCheck
 from meshctl.wire.paths import MeshPaths, locate
 

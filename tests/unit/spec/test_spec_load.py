@@ -19,9 +19,10 @@ from meshctl.spec.dotenv import parse_dotenv
 from meshctl.spec.export import json_schema
 from meshctl.spec.keys import TOPOLOGY
 from meshctl.spec.load import load, name_from_folder
+from meshctl.spec.policy_schema import Policies
 from meshctl.spec.problems import PROBLEM_KINDS, ProblemKind
 from meshctl.spec.report import Report
-from meshctl.spec.schema import Mesh, Policies
+from meshctl.spec.schema import Mesh
 from meshctl.spec.shapes import Table, iterate_tables
 from meshctl.spec.source import ListNode, MapNode, Node, parse
 from meshctl.spec.validate import find_cycles

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from meshctl.spec.schema import HealthCheck, Service
+from meshctl.spec.policy_schema import HealthCheck
+from meshctl.spec.schema import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshctl.spec.schema import Algorithm, Service
+from meshctl.spec.policy_schema import Algorithm
+from meshctl.spec.schema import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshctl.spec.schema import RetryPolicy, Service
+from meshctl.spec.policy_schema import RetryPolicy
+from meshctl.spec.schema import Service
 
 IDEMPOTENT_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE")
 IDEMPOTENCY_HEADER = "idempotency-key"

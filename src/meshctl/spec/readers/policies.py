@@ -6,39 +6,35 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from meshctl.spec.balancing_keys import LOAD_BALANCING
 from meshctl.spec.policy_keys import (
     CIRCUIT_BREAKER,
     FALLBACK,
-    HEALTH_CHECK,
-    LOAD_BALANCING,
     MONITORING,
     POLICY_KEYS,
     RETRY_POLICY,
-    SECURITY,
     SLOW_CALL,
 )
-from meshctl.spec.reader import Fields, read_scalar
-from meshctl.spec.report import Report
-from meshctl.spec.schema import (
+from meshctl.spec.policy_schema import (
     CircuitBreaker,
     Fallback,
     FallbackStrategy,
-    HealthCheck,
-    LoadBalancing,
     Monitoring,
     Policies,
     RetryPolicy,
-    Security,
     SlowCall,
 )
-from meshctl.spec.shapes import Integer, Statuses, Table
-from meshctl.spec.source import ListNode, MapNode, ScalarNode
+from meshctl.spec.reader import Fields, read_scalar
+from meshctl.spec.readers.balancing import read_load_balancing
+from meshctl.spec.readers.security import read_security
+from meshctl.spec.report import Report
+from meshctl.spec.security_keys import SECURITY
+from meshctl.spec.shapes import Integer, Table
+from meshctl.spec.source import MapNode, ScalarNode
 
 T = TypeVar("T")
 
 _POLICIES = Table(id="policies", title="the policies", doc="", keys=POLICY_KEYS)
-_WRITTEN_CHECK = HealthCheck(expected=((200, 400),), explicit=True)
-"""What a health check is whose path was written: then an answer such as 404 is a failure."""
 
 
 def read_policies(node: MapNode, report: Report) -> Policies:
@@ -49,21 +45,11 @@ def read_policies(node: MapNode, report: Report) -> Policies:
         timeout=fields.duration("timeout", base.timeout),
         retry_policy=_read_part(fields, "retry_policy", RETRY_POLICY, _read_retry),
         circuit_breaker=_read_part(fields, "circuit_breaker", CIRCUIT_BREAKER, _read_breaker),
-        load_balancing=_read_part(fields, "load_balancing", LOAD_BALANCING, _read_load_balancing),
-        security=_read_part(fields, "security", SECURITY, _read_security),
+        load_balancing=_read_part(fields, "load_balancing", LOAD_BALANCING, read_load_balancing),
+        security=_read_part(fields, "security", SECURITY, read_security),
         fallback=_read_fallback(fields, report),
         monitoring=_read_part(fields, "monitoring", MONITORING, _read_monitoring),
     )
-
-
-def read_statuses(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
-    """Status ranges from one scalar or a list of them, sorted; empty when there is none to be read."""
-    node = fields.alternative(name)
-    if node is None:
-        return ()
-    nodes = fields.items(name) if isinstance(node, ListNode) else (node,)
-    ranges = [read_scalar(Statuses(), item, f"`{name}`", fields.report) for item in nodes]
-    return tuple(sorted({found for found in ranges if isinstance(found, tuple)}))
 
 
 def _read_part(fields: Fields, name: str, table: Table, read: Callable[[Fields], T]) -> T:
@@ -110,41 +96,6 @@ def _read_breaker(fields: Fields) -> CircuitBreaker:
         failure_rate=fields.percentage("failure_rate", base.failure_rate),
         minimum_requests=fields.integer("minimum_requests", base.minimum_requests),
         slow_call=slow,
-    )
-
-
-def _read_load_balancing(fields: Fields) -> LoadBalancing:
-    return LoadBalancing(
-        algorithm=fields.choice("algorithm", LoadBalancing().algorithm), health_check=_read_health_check(fields)
-    )
-
-
-def _read_health_check(owner: Fields) -> HealthCheck | None:
-    node = owner.alternative("health_check")
-    if node is None:
-        return HealthCheck()
-    if isinstance(node, ScalarNode):
-        return HealthCheck() if owner.boolean("health_check", True) else None
-    fields = Fields(HEALTH_CHECK, node, owner.report, where=node.where)
-    base = _WRITTEN_CHECK if fields.has("path") else HealthCheck()
-    expected = base.expected
-    if fields.has("expected_statuses"):
-        expected = read_statuses(fields, "expected_statuses") or base.expected
-    return HealthCheck(
-        path=fields.text("path", base.path),
-        interval=fields.duration("interval", base.interval),
-        timeout=fields.duration("timeout", base.timeout),
-        healthy_threshold=fields.integer("healthy_threshold", base.healthy_threshold),
-        unhealthy_threshold=fields.integer("unhealthy_threshold", base.unhealthy_threshold),
-        expected=expected,
-        explicit=base.explicit,
-    )
-
-
-def _read_security(fields: Fields) -> Security:
-    base = Security()
-    return Security(
-        mtls=fields.boolean("mtls", base.mtls), authz_policy=fields.choice("authz_policy", base.authz_policy)
     )
 
 

@@ -10,8 +10,8 @@ from meshctl.errors import Where
 from meshctl.spec.keys import HTTP_PROBE, PROBE, RESTART, VERSION
 from meshctl.spec.merge import as_map, merge, pick
 from meshctl.spec.reader import Fields, read_scalar
+from meshctl.spec.readers.balancing import read_statuses
 from meshctl.spec.readers.command import read_command
-from meshctl.spec.readers.policies import read_statuses
 from meshctl.spec.report import Report, join_names, quote
 from meshctl.spec.schema import ExecProbe, HttpProbe, Probe, RestartPolicy, TcpProbe, Version
 from meshctl.spec.shapes import Text

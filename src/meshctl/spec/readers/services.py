@@ -22,19 +22,12 @@ from meshctl.spec.keys import (
 )
 from meshctl.spec.merge import as_map
 from meshctl.spec.policy_keys import POLICY_KEYS
+from meshctl.spec.policy_schema import Policies
 from meshctl.spec.reader import Fields, read_scalar
 from meshctl.spec.readers.policies import read_policies
 from meshctl.spec.readers.processes import Folders, layer_version, read_version
 from meshctl.spec.report import Report, join_names, quote
-from meshctl.spec.schema import (
-    Condition,
-    ExternalAddress,
-    Gateway,
-    GatewayRoute,
-    Policies,
-    Service,
-    Version,
-)
+from meshctl.spec.schema import Condition, ExternalAddress, Gateway, GatewayRoute, Service, Version
 from meshctl.spec.service_mesh import BLOCK, check_block, lay_policies
 from meshctl.spec.shapes import Choice, Percentage, Table, Text
 from meshctl.spec.source import MapNode, Node, ScalarNode, is_null
