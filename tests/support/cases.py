@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,14 @@ def outputs(case: Case) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
+    """Dataclasses as mappings, without what has its default: a case shows what it is about."""
     if is_dataclass(value) and not isinstance(value, type):
         shown = {"kind": type(value).__name__}
-        return shown | {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return shown | {
+            field.name: _plain(getattr(value, field.name))
+            for field in fields(value)
+            if field.default is MISSING or getattr(value, field.name) != field.default
+        }
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
