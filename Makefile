@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check format docs bench clean
+.PHONY: help setup demo test check format docs bench soak clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ docs: $(READY) ## write the generated documents anew
 
 bench: $(READY) ## measure cost and speed against bare Envoys
 	$(BIN)/python -m benchmarks.run
+
+soak: $(READY) ## ten thousand orders while payment fails and instances are killed (nine minutes)
+	$(BIN)/python -m benchmarks.soak
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

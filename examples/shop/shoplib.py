@@ -1,15 +1,16 @@
 """What most services of the shop share: requests, routes, and calls that are kept account of.
 
 Standard library only, and little of it, so that a service starts fast.
-
 Every answer carries the header `x-shop-path`: the services that took part in it, and as whom each of them was called,
-as the sidecars tell (`x-forwarded-client-cert`). FAILURE_PERCENT, FAILURE_STATUS and DELAY_MS make a service misbehave.
+as the sidecars tell (`x-forwarded-client-cert`). FAILURE_PERCENT, FAILURE_STATUS and DELAY_MS make a service misbehave,
+evenly spread or, with FAILURE_SPREAD=random, by chance.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import sys
 import threading
@@ -30,6 +31,7 @@ PASSED_ON = ("traceparent", "tracestate", "baggage", "x-request-id", "idempotenc
 """Headers that go along with the calls made for a request: traces hold together, repeats are recognised."""
 FAILURE_PERCENT = int(os.environ.get("FAILURE_PERCENT", "0"))
 FAILURE_STATUS = int(os.environ.get("FAILURE_STATUS", "500"))
+FAILURE_SPREAD = os.environ.get("FAILURE_SPREAD", "even")
 DELAY = float(os.environ.get("DELAY_MS", "0")) / 1000
 
 
@@ -135,11 +137,13 @@ def _dispatch(method: str, request: Request) -> tuple[int, Any]:
 
 
 def _misbehave() -> None:
-    """Fail and wait as the environment says: evenly spread, so exactly so many of every hundred requests fail."""
+    """Fail and wait as the environment says: evenly spread, exactly so many of every hundred requests fail."""
     global _seen  # noqa: PLW0603 - one process, one count
     with _lock:
         _seen += 1
         fails = _seen * FAILURE_PERCENT // 100 > (_seen - 1) * FAILURE_PERCENT // 100
+    fails = random.random() * 100 < FAILURE_PERCENT if FAILURE_SPREAD == "random" else fails
     time.sleep(DELAY)
     if fails:
-        raise Failure(FAILURE_STATUS, f"{NAME} fails {FAILURE_PERCENT}% of its requests, as FAILURE_PERCENT says")
+        say(why := f"{NAME} fails {FAILURE_PERCENT}% of its requests, as FAILURE_PERCENT says")
+        raise Failure(FAILURE_STATUS, why)
