@@ -145,7 +145,7 @@ def _proxy(
 def _inbound_listener(mesh: Mesh, service: Service, instance: InstanceFact) -> ListenerPlan:
     name = f"inbound/{instance.id}"
     address = SocketAddress(LOOPBACK, instance.inbound_port)
-    tls = InboundTls(trust_domain=mesh.trust_domain) if service.policies.security.mtls else None
+    tls = InboundTls(trust_domain=mesh.trust_domain) if service.policies.security.mtls != "off" else None
     if service.protocol == "tcp":
         return TcpListener(name=name, address=address, role="inbound", split=((f"local/{instance.id}", 100),), tls=tls)
     return HttpListener(name=name, address=address, role="inbound", route_table=name, tls=tls)
@@ -188,7 +188,9 @@ def _upstream_clusters(
             clusters.append(
                 MeshCluster(
                     name=name,
-                    identity=spiffe_id(mesh.trust_domain, upstream.name) if upstream.policies.security.mtls else "",
+                    identity=spiffe_id(mesh.trust_domain, upstream.name)
+                    if upstream.policies.security.mtls != "off"
+                    else "",
                     protocol=upstream.protocol,
                     load_balancing=plan_load_balancing(upstream),
                     connect_timeout=CONNECT_TIMEOUT,
@@ -196,6 +198,10 @@ def _upstream_clusters(
             )
             endpoints.append(_mesh_endpoints(name, [i for i in instances if i.version == version]))
     return clusters, endpoints
+
+
+def _identity_of(mesh: Mesh, upstream: Service) -> str:
+    return spiffe_id(mesh.trust_domain, upstream.name) if upstream.policies.security.mtls != "off" else ""
 
 
 def _mesh_endpoints(cluster: str, instances: Iterable[InstanceFact]) -> EndpointsPlan:

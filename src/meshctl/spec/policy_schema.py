@@ -8,8 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from meshctl.errors import Where
+
 Algorithm = Literal["round_robin", "least_request", "random", "ring_hash", "maglev"]
 FallbackStrategy = Literal["cached_response", "static"]
+MtlsMode = Literal["strict", "permissive", "off"]
+Verdict = Literal["allow", "deny"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +82,49 @@ class Fallback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Security:
-    """mTLS between sidecars and authorization by identity."""
+class HeaderRule:
+    """What a header must be like; exactly one of the three is given.
 
-    mtls: bool = True
+    ``exact`` is its whole value; ``regex`` (of RE2) must match the whole value; ``present`` asks only whether it is
+    there. ``name`` is in lower case.
+    """
+
+    name: str
+    exact: str | None = None
+    regex: str | None = None
+    present: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthzRule:
+    """Whom a service admits or refuses, and for what; a condition that is empty holds for every request.
+
+    ``sources`` are names of services, ``gateway`` or ``anonymous``; ``paths`` are exact, or prefixes that end with
+    ``*``. All given conditions hold at once, and of each one of its values.
+    """
+
+    name: str
+    action: Verdict
+    sources: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    headers: tuple[HeaderRule, ...] = ()
+    where: Where | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """mTLS between sidecars and authorization by identity.
+
+    ``default`` decides where no rule allows anything; with ``audit`` nobody is refused, and who would be is logged.
+    """
+
+    mtls: MtlsMode = "strict"
     authz_policy: Literal["rbac", "none"] = "rbac"
+    default: Verdict = "allow"
+    audit: bool = False
+    rules: tuple[AuthzRule, ...] = ()
+    default_where: Where | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,13 @@ def _web(body: str) -> str:
     return f"services:\n  web: {{command: ./web, {body}}}\n"
 
 
+_RULES = "{rules: [{name: r, %s}]}"
+
+
+def _rule(body: str) -> str:
+    return _web(f"security: {_RULES % body}")
+
+
 PROBLEM_KINDS = (
     _kind(
         "ambiguous-name",
@@ -40,7 +47,7 @@ PROBLEM_KINDS = (
         "An address is not `host:port`, `https://host[:port]` or an IP address.",
         "services:\n  db: {address: db}\n",
     ),
-    _kind("bad-boolean", "A yes-or-no value is neither `true` nor `false`.", _web("security: {mtls: on}")),
+    _kind("bad-boolean", "A yes-or-no value is neither `true` nor `false`.", _web("circuit_breaker: {enabled: on}")),
     _kind("bad-choice", "A value is not among the words that its key takes.", _web("protocol: htpp")),
     _kind("bad-command", "A command has a quote that is not closed.", 'services:\n  web: {command: "sh -c \'ls"}\n'),
     ProblemKind(
@@ -75,6 +82,16 @@ PROBLEM_KINDS = (
         "bad-percentage",
         "A percentage is not a number from 0 to 100, with or without `%`.",
         _web("circuit_breaker: {failure_rate: 0.5}"),
+    ),
+    _kind(
+        "bad-regex",
+        "A regular expression is not valid, or Envoy (RE2) would read it in another way.",
+        _rule('action: allow, headers: {x-role: {regex: "(?=a)"}}'),
+    ),
+    _kind(
+        "bad-rule-path",
+        "A path of a rule is none that a request could have, or has its `*` elsewhere than at its end.",
+        _rule('action: deny, paths: ["/a/*/b"]'),
     ),
     _kind(
         "bad-split",
@@ -155,6 +172,21 @@ PROBLEM_KINDS = (
         "route-target",
         "A route of the gateway leads to a job or to a service that speaks plain TCP.",
         "gateway: {port: 80, routes: [{path: /, service: db}]}\nservices:\n  db: {command: ./db, protocol: tcp}\n",
+    ),
+    _kind(
+        "rule-needs-http",
+        "A rule names methods, paths or headers, but the service speaks plain TCP.",
+        f"services:\n  db: {{command: ./db, protocol: tcp, security: {_RULES % 'action: deny, methods: [GET]'}}}\n",
+    ),
+    _kind(
+        "rule-needs-mtls",
+        "A rule names callers, but without mTLS nobody is known by name.",
+        _web(f"security: {{mtls: false, {(_RULES % 'action: deny, from: [gateway]')[1:]}"),
+    ),
+    _kind(
+        "rules-without-effect",
+        "A service has rules of its own that nobody would look at.",
+        _web(f"security: {{authz_policy: none, {(_RULES % 'action: deny')[1:]}"),
     ),
     _kind("too-deep", "Values are nested deeper than any topology needs.", f"services: {'[' * 41}{']' * 41}\n"),
     _kind(

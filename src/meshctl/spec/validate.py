@@ -11,8 +11,9 @@ from meshctl.errors import Where
 from meshctl.spec.report import Report, join_names, quote
 from meshctl.spec.schema import Mesh, Service
 from meshctl.spec.source import Entry, ListNode, MapNode, Node, ScalarNode
+from meshctl.spec.validate_security import check_security
 
-RESERVED = frozenset({"daemon", "external", "gateway", "keeper", "local", "localhost"})
+RESERVED = frozenset({"anonymous", "daemon", "external", "gateway", "keeper", "local", "localhost"})
 """Names that the mesh uses itself: for its processes, for hosts, for kinds of clusters (``local/cart-v1-1``)."""
 
 _REGISTERED = "ext"
@@ -31,6 +32,7 @@ def validate(mesh: Mesh, root: MapNode, report: Report) -> None:
     _check_cycles(mesh.services, root, report)
     _check_gateway(mesh, report)
     _check_ports(mesh, root, report)
+    check_security(mesh, root, report)
 
 
 def find(root: Node, *path: str) -> Entry | None:
