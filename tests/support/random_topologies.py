@@ -19,7 +19,6 @@ VERSIONS = ("v1", "v2", "1.0.3", "ext", "b-v1-1", "a", "canary", "9")
 PATHS = ("/", "/api", "/api/", "/api/v1", "/%41", "/a+b", "/~x", "/$1")
 KINDS = ("runs", "runs", "runs", "external", "registered", "job")
 PROTOCOLS = ("http", "http", "grpc", "tcp")
-ALGORITHMS = ("round_robin", "least_request", "random", "ring_hash", "maglev")
 ADDRESSES = ("127.66.0.1:9", "localhost:9", "https://localhost:9", "https://127.66.0.1:9", "[::1]:9", "https://[::1]")
 
 _DURATIONS = st.sampled_from(["1ms", "250ms", "1s", "2m", "1h", 0.5])
@@ -139,12 +138,41 @@ _CHECK = st.fixed_dictionaries(
         "expected_statuses": st.sampled_from(["2xx", "200-399", "404", "100-599", ["200", "5xx"]]),
     },
 )
+_HASH = st.sampled_from(
+    [{"header": "X-User"}, {"cookie": {"name": "session"}}, {"cookie": {"name": "s", "ttl": "1ms"}}, {"source": True}]
+)
+_BALANCING: dict[str, st.SearchStrategy[Any]] = {
+    "health_check": st.one_of(_CHECK, st.just(False)),
+    "panic_threshold": st.integers(0, 100),
+}
 _POLICIES: dict[str, st.SearchStrategy[Any]] = {
     "timeout": _DURATIONS,
     "retry_policy": _RETRY,
-    "load_balancing": st.fixed_dictionaries(
-        {"algorithm": st.sampled_from(ALGORITHMS)},
-        optional={"health_check": st.one_of(_CHECK, st.just(False))},
+    "load_balancing": st.one_of(
+        # What an algorithm has no use for is taken away, for it may come from the defaults.
+        st.fixed_dictionaries(
+            {"algorithm": st.sampled_from(["ring_hash", "maglev"]), "hash": _HASH, "slow_start": st.none()},
+            optional=_BALANCING,
+        ),
+        st.fixed_dictionaries(
+            {"algorithm": st.sampled_from(["round_robin", "least_request"]), "hash": st.none()},
+            optional=_BALANCING | {"slow_start": st.sampled_from(["0s", "1ms", "1h"])},
+        ),
+        st.fixed_dictionaries(
+            {"algorithm": st.just("random"), "hash": st.none(), "slow_start": st.none()}, optional=_BALANCING
+        ),
+    ),
+    "outlier_detection": st.one_of(
+        st.booleans(),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "consecutive_failures": st.integers(1, 1_000_000),
+                "interval": _DURATIONS,
+                "ejection_time": _DURATIONS,
+                "max_ejection": st.integers(1, 100),
+            },
+        ),
     ),
     "security": st.fixed_dictionaries({"mtls": st.booleans()}),
 }

@@ -11,7 +11,11 @@ from collections.abc import Iterable
 from meshctl.spec.source import Entry, MapNode, Node, is_null, make_map
 
 _CHECKS = frozenset({"http", "tcp", "exec"})
-_RIVALS = {"readiness": _CHECKS, "liveness": _CHECKS}
+_RIVALS = {
+    "readiness": _CHECKS,
+    "liveness": _CHECKS,
+    "hash": frozenset({"header", "cookie", "source"}),
+}
 
 
 def merge(base: MapNode, over: MapNode) -> MapNode:

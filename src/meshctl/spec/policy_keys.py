@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from meshctl.spec.balancing_keys import LOAD_BALANCING
+from meshctl.spec.limits_keys import LIMITS_KEY, OUTLIER_KEY, RATE_LIMITS_KEY
 from meshctl.spec.policy_schema import Fallback, FallbackStrategy, Policies
 from meshctl.spec.security_keys import SECURITY
 from meshctl.spec.shapes import (
@@ -167,6 +168,9 @@ POLICY_KEYS = (
     Key(name="retry_policy", shape=RETRY_POLICY, doc="How failed calls are tried again."),
     Key(name="circuit_breaker", shape=CIRCUIT_BREAKER, doc="When callers stop calling for a while."),
     Key(name="load_balancing", shape=LOAD_BALANCING, doc="How a caller chooses among the instances."),
+    OUTLIER_KEY,
+    LIMITS_KEY,
+    RATE_LIMITS_KEY,
     Key(name="security", shape=SECURITY, doc="Encryption and authorization."),
     Key(
         name="fallback",

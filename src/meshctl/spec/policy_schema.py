@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from meshctl.errors import Where
+from meshctl.spec.limits_schema import Limits, OutlierDetection, RateLimit
 
 Algorithm = Literal["round_robin", "least_request", "random", "ring_hash", "maglev"]
 FallbackStrategy = Literal["cached_response", "static"]
@@ -30,10 +31,31 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hash:
+    """What ring_hash and maglev choose by: a header's value, a cookie's, or the source of the request.
+
+    ``name`` is that of the header or the cookie. A client without the cookie is given one that lives for ``ttl``
+    seconds, or as long as its session when that is None.
+    """
+
+    by: Literal["header", "cookie", "source"]
+    name: str = ""
+    ttl: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBalancing:
-    """How a caller chooses among the instances of a version."""
+    """How a caller chooses among the instances of a version.
+
+    ``weights`` are by instance id, 1 for others; new instances get their full share after ``slow_start`` seconds;
+    with less than ``panic_threshold`` percent of the instances healthy, callers send to all of them.
+    """
 
     algorithm: Algorithm = "round_robin"
+    hash: Hash | None = None
+    weights: tuple[tuple[str, int], ...] = ()
+    slow_start: float = 0.0
+    panic_threshold: float = 0.0
     health_check: HealthCheck | None = field(default_factory=HealthCheck)
 
 
@@ -142,6 +164,9 @@ class Policies:
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     load_balancing: LoadBalancing = field(default_factory=LoadBalancing)
+    outlier_detection: OutlierDetection | None = None
+    limits: Limits = field(default_factory=Limits)
+    rate_limits: tuple[RateLimit, ...] = ()
     security: Security = field(default_factory=Security)
     fallback: Fallback | None = None
     monitoring: Monitoring = field(default_factory=Monitoring)

@@ -152,6 +152,11 @@ PROBLEM_KINDS = (
         "services:\n  web: {versions: {v1: {command: ./v1}, v2: {command: ./v2, job: true}}}\n",
     ),
     _kind("multiple-documents", "One file holds more than one YAML document.", f"{_OK}---\n{_OK}"),
+    _kind(
+        "no-effect",
+        "A key has no effect beside the others or for the kind of service it is written at.",
+        _web("load_balancing: {algorithm: random, slow_start: 10s}"),
+    ),
     _kind("no-services", "The files name no service.", "name: shop\n"),
     _kind("not-a-mapping", "The top of a file is not a mapping of keys.", "- web\n"),
     _kind(
@@ -195,6 +200,11 @@ PROBLEM_KINDS = (
         _web(f"retry_policy: {{retriable_status_codes: [{', '.join(['503'] * 51)}]}}"),
     ),
     _kind("unknown-alias", "An alias has no anchor before it.", "services:\n  web: *common\n"),
+    _kind(
+        "unknown-instance",
+        "A name cannot be that of an instance of the service.",
+        _web("load_balancing: {weights: {web-v2-1: 3}}"),
+    ),
     _kind(
         "unknown-key", "A key is not known here; keys near to it are suggested.", "services:\n  web: {comand: ./web}\n"
     ),

@@ -11,6 +11,7 @@ from meshctl.errors import Where
 from meshctl.spec.report import Report, join_names, quote
 from meshctl.spec.schema import Mesh, Service
 from meshctl.spec.source import Entry, ListNode, MapNode, Node, ScalarNode
+from meshctl.spec.validate_limits import check_limits
 from meshctl.spec.validate_security import check_security
 
 RESERVED = frozenset({"anonymous", "daemon", "external", "gateway", "keeper", "local", "localhost"})
@@ -33,6 +34,7 @@ def validate(mesh: Mesh, root: MapNode, report: Report) -> None:
     _check_gateway(mesh, report)
     _check_ports(mesh, root, report)
     check_security(mesh, root, report)
+    check_limits(mesh, root, report)
 
 
 def find(root: Node, *path: str) -> Entry | None:

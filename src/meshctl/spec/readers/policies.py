@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from meshctl.spec.balancing_keys import LOAD_BALANCING
+from meshctl.spec.limits_keys import LIMITS
 from meshctl.spec.policy_keys import (
     CIRCUIT_BREAKER,
     FALLBACK,
@@ -26,6 +27,7 @@ from meshctl.spec.policy_schema import (
 )
 from meshctl.spec.reader import Fields, read_scalar
 from meshctl.spec.readers.balancing import read_load_balancing
+from meshctl.spec.readers.limits import read_limits, read_outlier_detection, read_rate_limits
 from meshctl.spec.readers.security import read_security
 from meshctl.spec.report import Report
 from meshctl.spec.security_keys import SECURITY
@@ -46,6 +48,9 @@ def read_policies(node: MapNode, report: Report) -> Policies:
         retry_policy=_read_part(fields, "retry_policy", RETRY_POLICY, _read_retry),
         circuit_breaker=_read_part(fields, "circuit_breaker", CIRCUIT_BREAKER, _read_breaker),
         load_balancing=_read_part(fields, "load_balancing", LOAD_BALANCING, read_load_balancing),
+        outlier_detection=read_outlier_detection(fields),
+        limits=_read_part(fields, "limits", LIMITS, read_limits),
+        rate_limits=read_rate_limits(fields),
         security=_read_part(fields, "security", SECURITY, read_security),
         fallback=_read_fallback(fields, report),
         monitoring=_read_part(fields, "monitoring", MONITORING, _read_monitoring),
