@@ -131,6 +131,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         if teardown:
             await plane.down(force=False)
         else:
+            plane.policies.changer.resume()
             api = await serve(plane, paths.api_socket)
             opened.push_async_callback(api.close)
             await ended.wait()

@@ -219,6 +219,32 @@ class InstanceRecord:
     exit_code: int | None
 
 
+RevisionState = Literal["pending", "applied", "refused", "superseded"]
+"""Not acknowledged by every sidecar yet; acknowledged; undone because a sidecar refused it; followed by another one
+before every sidecar had acknowledged it."""
+
+KEPT_REVISIONS = 1000
+"""How many revisions a store keeps; older ones are forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One committed change of policy; the newest one is in force.
+
+    ``author`` is ``user@command``; ``changes`` are in words, one a line; ``owners`` are the services (or ``defaults``,
+    ``mesh``) whose policies changed; ``note`` says why it was refused.
+    """
+
+    number: int
+    time: float
+    author: str
+    reason: str
+    state: RevisionState
+    changes: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    note: str = ""
+
+
 class StateStore(Protocol):
     """State that survives the control plane. Every method is one transaction; after a crash all or none of it holds."""
 
@@ -230,8 +256,23 @@ class StateStore(Protocol):
         scales: Mapping[str, int] | None = None,
         registrations: tuple[Registration, ...] | None = None,
         selection: tuple[str, ...] | None = None,
+        revision: Revision | None = None,
+        content: str = "",
+        settled: tuple[Revision, ...] = (),
     ) -> None:
-        """Replace what is given, all of it or nothing; what is None stays as it is."""
+        """Replace what is given, all of it or nothing; what is None stays as it is.
+
+        ``revision`` is added with its ``content``, the policies in force from then on as spec.node_codec writes them,
+        and what is older than KEPT_REVISIONS is forgotten; ``settled`` are revisions whose state has become known.
+        """
+        ...
+
+    def revisions(self) -> tuple[Revision, ...]:
+        """The revisions that are kept, oldest first."""
+        ...
+
+    def revision_content(self, number: int) -> str | None:
+        """The content of a revision; None for one that is not kept."""
         ...
 
     def topology(self) -> TopologySource | None:

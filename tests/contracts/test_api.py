@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import operator
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -29,7 +30,7 @@ from meshctl.errors import (
     UsageError,
     Where,
 )
-from meshctl.wire import models
+from meshctl.wire import models, policies
 from meshctl.wire.failures import LEAVES, to_body, to_error
 
 UP = models.UpRequest(
@@ -76,8 +77,9 @@ async def _wait_until(condition: Callable[[], bool]) -> None:
 
 def test_every_call_has_a_method_of_the_client_and_of_the_backend() -> None:
     for route in ROUTES:
-        assert hasattr(MeshClient, route.name), route.name
-        assert hasattr(FakeBackend, route.name), route.name
+        find = operator.attrgetter(route.name)
+        assert callable(find(MeshClient("/no/socket"))), route.name
+        assert callable(find(FakeBackend())), route.name
         assert (route.answer is None) != (route.stream is None)
 
 
@@ -102,6 +104,23 @@ async def test_every_call_answers_its_shape(client: MeshClient, backend: FakeBac
     assert (await client.call_target("checkout")).port == 20100
     await client.down(force=True)
     assert backend.asked[-1] == ("down", True)
+
+
+async def test_every_call_about_policies_answers_its_shape(client: MeshClient, backend: FakeBackend) -> None:
+    fake, calls = backend.policies, client.policies
+    assert (await calls.list()).policies == [fake.split, fake.timeout]
+    assert (await calls.list("payment", "timeout")).policies == [fake.timeout]
+    assert backend.asked[-1] == ("policies.list", ("payment", "timeout"))
+    requests: list[tuple[Any, Any, str]] = [
+        (calls.apply, policies.ApplyRequest(files=UP.files, variables={"A": "b"}, author="ann@apply", base=7), "apply"),
+        (calls.delete, policies.DeleteRequest(owner="a", kind="timeout", author="ann@delete"), "delete"),
+        (calls.roll_back, policies.RollbackRequest(revision=6, author="ann@rollback", reason="why"), "roll_back"),
+    ]
+    for call, request, name in requests:
+        assert (await call(request)).changes == fake.changes
+        assert backend.asked[-1] == (f"policies.{name}", request)
+    assert (await calls.diff(policies.DiffRequest(before=6))).changes == fake.changes
+    assert (await calls.history("checkout")).revisions == fake.heads[1:]
 
 
 async def test_logs_pass_every_choice_on(client: MeshClient, backend: FakeBackend) -> None:

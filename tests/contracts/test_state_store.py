@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fakes.state_store import FakeStateStore
 
 from meshctl.adapters.sqlite_store import SqliteStore
-from meshctl.ports import InstanceRecord, Registration, SourceFile, StateStore, TopologySource
+from meshctl.ports import (
+    KEPT_REVISIONS,
+    InstanceRecord,
+    Registration,
+    Revision,
+    SourceFile,
+    StateStore,
+    TopologySource,
+)
 
 SOURCE = TopologySource(
     files=(
@@ -53,6 +62,8 @@ def test_a_new_store_is_empty(store: StateStore) -> None:
     assert store.registrations() == ()
     assert store.selection() == ()
     assert store.instances() == ()
+    assert store.revisions() == ()
+    assert store.revision_content(1) is None
 
 
 def test_what_was_set_is_read_back_equal(store: StateStore) -> None:
@@ -127,3 +138,31 @@ def test_what_is_read_does_not_change_with_later_writes(store: StateStore) -> No
     read = store.ports()
     store.commit(ports={"app/web-v1-1": 2})
     assert dict(read) == {"app/web-v1-1": 1}
+
+
+def make_revision(number: int, **changes: Any) -> Revision:
+    values: dict[str, Any] = {"author": "ann@apply", "reason": "ä", "state": "applied", "changes": ("a: 1 -> 2",)}
+    return Revision(number=number, time=1000.5 + number, **{**values, **changes})
+
+
+def test_revisions_are_kept_with_their_content(store: StateStore) -> None:
+    store.commit(revision=make_revision(1), content="one ä")
+    store.commit(revision=make_revision(2, state="pending", owners=("payment",)), content="two", ports={"a": 1})
+    assert store.revisions() == (make_revision(1), make_revision(2, state="pending", owners=("payment",)))
+    assert (store.revision_content(1), store.revision_content(2), store.revision_content(3)) == ("one ä", "two", None)
+    assert dict(store.ports()) == {"a": 1}
+
+
+def test_what_has_become_of_a_revision_is_kept_and_its_content_stays(store: StateStore) -> None:
+    store.commit(revision=make_revision(1, state="pending"), content="one")
+    refused = make_revision(1, state="refused", note="no such filter")
+    store.commit(settled=(refused, make_revision(9)), revision=make_revision(2), content="two")
+    assert store.revisions() == (refused, make_revision(2))
+    assert store.revision_content(1) == "one"
+
+
+def test_old_revisions_are_forgotten(store: StateStore) -> None:
+    for number in (1, 2, KEPT_REVISIONS + 1):
+        store.commit(revision=make_revision(number), content=str(number))
+    assert [revision.number for revision in store.revisions()] == [2, KEPT_REVISIONS + 1]
+    assert store.revision_content(1) is None

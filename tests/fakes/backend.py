@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -35,6 +35,20 @@ from meshctl.wire.models import (
     SidecarStatus,
     UpRequest,
     UpResult,
+)
+from meshctl.wire.policies import (
+    ApplyRequest,
+    DeleteRequest,
+    DiffRequest,
+    PolicyChangeShape,
+    PolicyDiff,
+    PolicyList,
+    PolicyOrigin,
+    PolicyResult,
+    PolicyShape,
+    RevisionList,
+    RevisionShape,
+    RollbackRequest,
 )
 
 T = TypeVar("T")
@@ -154,6 +168,93 @@ def make_line(source: str, text: str, *, time: float = T0, stream: str = "stdout
     return LogLine(source=source, time=time, stream=stream, text=text)  # type: ignore[arg-type]
 
 
+class FakePolicies:
+    """Fits api.backend.PolicyBackend: two policies, one of them set by a command."""
+
+    def __init__(self, note: Callable[[str, object], None]) -> None:
+        self._note = note
+        self.origin = PolicyOrigin(file="mesh.yaml", line=12, column=14, revision=0, author="")
+        self.set_by = PolicyOrigin(file="policy.yaml", line=3, column=14, revision=7, author="ann@apply")
+        self.timeout = PolicyShape(owner="payment", kind="timeout", value="1s", words="1s", origin=self.set_by)
+        self.split = PolicyShape(
+            owner="checkout",
+            kind="split",
+            value={"v1": 90, "v2": 10},
+            words="{v1: 90, v2: 10}",
+            origin=self.origin,
+        )
+        self.change = PolicyChangeShape(
+            owner="payment",
+            kind="timeout",
+            path="timeout",
+            before="2s",
+            after="1s",
+            before_origin=self.origin,
+            after_origin=self.set_by,
+        )
+        self.changes = [self.change]
+        self.heads = [
+            RevisionShape(
+                number=7,
+                time=T0 + 60,
+                author="ann@apply",
+                reason="payment is slow",
+                state="applied",
+                changes=["payment timeout: 2s -> 1s"],
+                owners=["payment"],
+                note="",
+            ),
+            RevisionShape(
+                number=6,
+                time=T0,
+                author="bob@up",
+                reason="",
+                state="applied",
+                changes=["checkout split: not set -> {v1: 90, v2: 10}", "payment timeout: not set -> 2s"],
+                owners=["checkout", "payment"],
+                note="",
+            ),
+        ]
+
+    def list(self, owner: str = "", kind: str = "") -> PolicyList:
+        self._note("policies.list", (owner, kind))
+        found = [
+            policy for policy in (self.split, self.timeout) if owner in ("", policy.owner) and kind in ("", policy.kind)
+        ]
+        return PolicyList(revision=7, policies=found, yaml="services:\n  payment:\n    timeout: 1s\n")
+
+    async def apply(self, request: ApplyRequest) -> PolicyResult:
+        self._note("policies.apply", request)
+        return self._result()
+
+    async def delete(self, request: DeleteRequest) -> PolicyResult:
+        self._note("policies.delete", request)
+        return self._result()
+
+    async def roll_back(self, request: RollbackRequest) -> PolicyResult:
+        self._note("policies.roll_back", request)
+        return self._result()
+
+    def diff(self, request: DiffRequest) -> PolicyDiff:
+        self._note("policies.diff", request)
+        return PolicyDiff(changes=self.changes)
+
+    def history(self, owner: str = "") -> RevisionList:
+        self._note("policies.history", owner)
+        return RevisionList(revisions=[head for head in self.heads if not owner or owner in head.owners])
+
+    def _result(self) -> PolicyResult:
+        acked = 2 if self.changes else 0
+        return PolicyResult(
+            message="revision 8" if self.changes else "nothing changed",
+            revision=8,
+            changes=self.changes,
+            acked=acked,
+            total=acked,
+            duration_ms=12.3,
+        )
+
+
 @dataclass(kw_only=True)
 class FakeBackend:
     """Fits api.backend.Backend. ``asked`` keeps every call that changes something; ``failures`` maps the name of a
@@ -176,6 +277,11 @@ class FakeBackend:
     hold_ready: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    differs: list[str] = field(default_factory=list)
+    policies: FakePolicies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policies = FakePolicies(self._note)
 
     def _note(self, name: str, what: object = None) -> None:
         self.asked.append((name, what))
@@ -189,7 +295,7 @@ class FakeBackend:
 
     async def up(self, request: UpRequest) -> UpResult:
         self._note("up", request)
-        return UpResult(changes=self.changes, generation=1)
+        return UpResult(changes=self.changes, generation=1, differs=self.differs)
 
     async def ready(self, timeout: float | None) -> ReadyResult:
         self._note("ready", timeout)

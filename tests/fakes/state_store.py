@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from meshctl.ports import InstanceRecord, Registration, StateStore, TopologySource
+from meshctl.ports import KEPT_REVISIONS, InstanceRecord, Registration, Revision, StateStore, TopologySource
 
 
 class FakeStateStore(StateStore):
@@ -18,6 +18,7 @@ class FakeStateStore(StateStore):
         self._registrations: tuple[Registration, ...] = ()
         self._selection: tuple[str, ...] = ()
         self._instances: dict[str, InstanceRecord] = {}
+        self._revisions: dict[int, tuple[Revision, str]] = {}
 
     def commit(
         self,
@@ -27,6 +28,9 @@ class FakeStateStore(StateStore):
         scales: Mapping[str, int] | None = None,
         registrations: tuple[Registration, ...] | None = None,
         selection: tuple[str, ...] | None = None,
+        revision: Revision | None = None,
+        content: str = "",
+        settled: tuple[Revision, ...] = (),
     ) -> None:
         self.writes += 1
         self._topology = self._topology if topology is None else topology
@@ -35,6 +39,19 @@ class FakeStateStore(StateStore):
         if registrations is not None:
             self._registrations = tuple(sorted(registrations, key=lambda item: item.id))
         self._selection = self._selection if selection is None else tuple(selection)
+        for item in settled:
+            if item.number in self._revisions:
+                self._revisions[item.number] = (item, self._revisions[item.number][1])
+        if revision is not None:
+            self._revisions[revision.number] = (revision, content)
+            newest = max(self._revisions)
+            self._revisions = {n: kept for n, kept in self._revisions.items() if n > newest - KEPT_REVISIONS}
+
+    def revisions(self) -> tuple[Revision, ...]:
+        return tuple(head for _, (head, _) in sorted(self._revisions.items()))
+
+    def revision_content(self, number: int) -> str | None:
+        return self._revisions[number][1] if number in self._revisions else None
 
     def topology(self) -> TopologySource | None:
         return self._topology

@@ -33,6 +33,7 @@ from meshctl.envoy.translate import Credentials
 from meshctl.errors import RejectedError, WaitTimeoutError
 from meshctl.lifecycle.model import InstanceSpec
 from meshctl.lifecycle.specs import Surroundings, sidecar_name
+from meshctl.ports import StateStore
 from meshctl.spec.schema import Mesh, Probe
 from meshctl.wire.models import AppliedResult, SourceFileShape, UpRequest
 from meshctl.wire.paths import MeshPaths
@@ -97,12 +98,12 @@ class FakeSidecars:
 class ControlWorld:
     """A machine and a store that outlive any number of control planes, each made by ``running``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: StateStore | None = None) -> None:
         self.paths = MeshPaths(str(folder), str(folder / "run"))
         commands = {"envoy": Behaviour(), "./web": Behaviour(), "./job": Behaviour(exit_code=0)}
         self.machine = FakeMachine(commands={**commands, "./crash": Behaviour(exit_code=3)})
         self.sidecars = FakeSidecars(self.machine)
-        self.store = FakeStateStore()
+        self.store: StateStore = store or FakeStateStore()
         self.authority = FakeAuthority()
         self.taken: set[int] = set()
         self.sick: set[str] = set()
@@ -169,6 +170,8 @@ class ControlWorld:
         """A control plane at work; at the end it is gone, as if it had been killed, and processes go on."""
         plane = self.make()
         await self.engine.start(teardown=teardown)
+        if not teardown:
+            plane.policies.changer.resume()
         try:
             yield plane
         finally:
@@ -213,10 +216,10 @@ class ControlWorld:
         return [f"{event.kind} {event.subject}: {event.message}" async for event in events]
 
 
-def make_request(text: str, *services: str) -> UpRequest:
+def make_request(text: str, *services: str, author: str = "up", reset: bool = False) -> UpRequest:
     """A request to bring a topology up."""
     file = SourceFileShape(path="mesh.yaml", directory="/work/shop", text=text)
-    return UpRequest(files=[file], variables={}, services=list(services))
+    return UpRequest(files=[file], variables={}, services=list(services), author=author, reset=reset)
 
 
 async def until(condition: Any, what: str) -> None:

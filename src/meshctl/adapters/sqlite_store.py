@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +22,7 @@ import msgspec
 
 from meshctl.adapters.private_files import mend_file, open_private_directory
 from meshctl.errors import ConflictError, MeshctlError
-from meshctl.ports import InstanceRecord, Registration, StateStore, TopologySource
+from meshctl.ports import KEPT_REVISIONS, InstanceRecord, Registration, Revision, StateStore, TopologySource
 
 T = TypeVar("T")
 
@@ -34,7 +35,12 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE instances (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables,)
+def _add_revisions(connection: sqlite3.Connection) -> None:
+    # A content is the whole of the policies, compressed: most of it is the same from one to the next.
+    connection.execute("CREATE TABLE revisions (number INTEGER PRIMARY KEY, head BLOB NOT NULL, content BLOB NOT NULL)")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_revisions)
 """Migration n takes a database from version n to n + 1; the version is SQLite's ``user_version``. A change of what
 is stored as JSON (see ports) that old JSON does not fit needs one, or old databases count as damaged."""
 
@@ -85,6 +91,9 @@ class SqliteStore(StateStore):
         scales: Mapping[str, int] | None = None,
         registrations: tuple[Registration, ...] | None = None,
         selection: tuple[str, ...] | None = None,
+        revision: Revision | None = None,
+        content: str = "",
+        settled: tuple[Revision, ...] = (),
     ) -> None:
         """Replace what is given, all of it or nothing; what is None stays as it is."""
         given = {
@@ -99,12 +108,23 @@ class SqliteStore(StateStore):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._connection.executemany("INSERT OR REPLACE INTO documents (name, body) VALUES (?, ?)", rows)
+                self._put_revisions(revision, content, settled)
                 self._connection.execute("COMMIT")
             except sqlite3.Error:
                 # Some errors (a full disk) have ended the transaction already.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _put_revisions(self, revision: Revision | None, content: str, settled: tuple[Revision, ...]) -> None:
+        for item in settled:
+            head = msgspec.json.encode(item)
+            self._connection.execute("UPDATE revisions SET head = ? WHERE number = ?", (head, item.number))
+        if revision is not None:
+            values = (revision.number, msgspec.json.encode(revision), zlib.compress(content.encode()))
+            self._connection.execute("INSERT INTO revisions (number, head, content) VALUES (?, ?, ?)", values)
+            oldest = revision.number - KEPT_REVISIONS
+            self._connection.execute("DELETE FROM revisions WHERE number <= ?", (oldest,))
 
     def topology(self) -> TopologySource | None:
         """The topology last applied."""
@@ -125,6 +145,23 @@ class SqliteStore(StateStore):
     def selection(self) -> tuple[str, ...]:
         """The services asked for; empty means all."""
         return self._get("selection", tuple[str, ...]) or ()
+
+    # ------------------------------------------------------------------------------------------ revisions
+
+    def revisions(self) -> tuple[Revision, ...]:
+        """The revisions that are kept, oldest first."""
+        with self._explained():
+            rows = self._connection.execute("SELECT head FROM revisions ORDER BY number").fetchall()
+        return tuple(self._decode(head, Revision) for (head,) in rows)
+
+    def revision_content(self, number: int) -> str | None:
+        """The content of a revision; None for one that is not kept."""
+        with self._explained():
+            row = self._connection.execute("SELECT content FROM revisions WHERE number = ?", (number,)).fetchone()
+        try:
+            return None if row is None else zlib.decompress(row[0]).decode()
+        except (zlib.error, UnicodeDecodeError) as error:
+            raise self._damaged() from error
 
     # ------------------------------------------------------------------------------------------ instances
 
@@ -251,7 +288,10 @@ class SqliteStore(StateStore):
                     msgspec.json.decode(body, type=_DOCUMENTS[name])
             for (body,) in connection.execute("SELECT body FROM instances"):
                 msgspec.json.decode(body, type=InstanceRecord)
-        except (msgspec.DecodeError, TypeError) as error:
+            for head, content in connection.execute("SELECT head, content FROM revisions"):
+                msgspec.json.decode(head, type=Revision)
+                zlib.decompress(content).decode()
+        except (msgspec.DecodeError, zlib.error, UnicodeDecodeError, TypeError) as error:
             raise _DamagedError from error
         except sqlite3.OperationalError as error:
             # Its version promises tables that it does not have.

@@ -27,10 +27,53 @@ from meshctl.wire.models import (
     UpRequest,
     UpResult,
 )
+from meshctl.wire.policies import (
+    ApplyRequest,
+    DeleteRequest,
+    DiffRequest,
+    PolicyDiff,
+    PolicyList,
+    PolicyResult,
+    RevisionList,
+    RollbackRequest,
+)
+
+
+class PolicyBackend(Protocol):
+    """What the control plane does with policies."""
+
+    def list(self, owner: str, kind: str) -> PolicyList:
+        """The policies that are written, of one owner and of one kind when these are not empty."""
+        ...
+
+    async def apply(self, request: ApplyRequest) -> PolicyResult:
+        """Set the policies that files name; returns when every sidecar concerned has acknowledged."""
+        ...
+
+    async def delete(self, request: DeleteRequest) -> PolicyResult:
+        """Take one policy away; returns as ``apply`` does."""
+        ...
+
+    async def roll_back(self, request: RollbackRequest) -> PolicyResult:
+        """Return to the policies of an earlier revision; returns as ``apply`` does."""
+        ...
+
+    def diff(self, request: DiffRequest) -> PolicyDiff:
+        """What differs between two sets of policies."""
+        ...
+
+    def history(self, owner: str) -> RevisionList:
+        """The revisions that are kept, newest first; those that concern one owner when it is not empty."""
+        ...
 
 
 class Backend(Protocol):
     """The control plane of one mesh. Methods raise leaves of MeshctlError; times are seconds since the epoch."""
+
+    @property
+    def policies(self) -> PolicyBackend:
+        """What it does with policies."""
+        ...
 
     def status(self) -> MeshStatus:
         """The whole mesh as it is now."""

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from meshctl.api.routes import BASE, ROUTES, Route
+from meshctl.api.calls import Route
+from meshctl.api.routes import BASE, ROUTES
 from meshctl.api.server import STATUSES
 from meshctl.wire import models
 
@@ -97,7 +98,7 @@ def _name_type(kind: Any) -> str:
         return " or ".join("null" if each is type(None) else _name_type(each) for each in get_args(kind))
     if isinstance(kind, type) and issubclass(kind, models.Shape):
         return _link(kind)
-    return {str: "string", int: "integer", float: "number", bool: "boolean"}.get(kind, "any")
+    return {str: "string", int: "integer", float: "number", bool: "boolean"}.get(kind, "any JSON")
 
 
 def _link(shape: type[models.Shape]) -> str:

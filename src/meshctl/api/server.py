@@ -18,7 +18,8 @@ from pathlib import Path
 from aiohttp import web
 
 from meshctl.api.backend import Backend
-from meshctl.api.routes import BASE, ROUTES, Answer, Call, Route
+from meshctl.api.calls import Answer, Call, Route
+from meshctl.api.routes import BASE, ROUTES
 from meshctl.errors import (
     ConflictError,
     EnvoyMissingError,

@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from meshctl.client.errors import DisconnectedError
+from meshctl.client.policies import PolicyClient
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
 from meshctl.wire import models
 from meshctl.wire.failures import StreamFailure, to_error
@@ -41,6 +42,7 @@ class MeshClient:
         self._socket = socket
         self._directory = directory
         self._session: aiohttp.ClientSession | None = None
+        self.policies = PolicyClient(self._ask)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(

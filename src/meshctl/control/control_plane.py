@@ -14,8 +14,10 @@ import msgspec
 
 from meshctl.control.engine import Engine
 from meshctl.control.observe import gateway_status, service_statuses
+from meshctl.control.policies import EnvoyCheck, Policies, accept_all
 from meshctl.control.proxies import list_proxies, read_proxy_config
 from meshctl.control.readiness import find_failed, find_waiting, mesh_state
+from meshctl.control.revisions import Stamp
 from meshctl.errors import ConflictError, NotFoundError, StartError, UsageError, WaitTimeoutError
 from meshctl.lifecycle.health import InstanceView
 from meshctl.lifecycle.registrations import deregister, heartbeat, register
@@ -54,9 +56,20 @@ _TAIL = 10
 class ControlPlane:
     """The control plane of one mesh."""
 
-    def __init__(self, engine: Engine, *, logs: LogReader, daemon_pid: int, on_down: Callable[[], None]) -> None:
-        """``on_down`` is called when everything has been stopped, to end the daemon."""
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        logs: LogReader,
+        daemon_pid: int,
+        on_down: Callable[[], None],
+        check_envoy: EnvoyCheck = accept_all,
+    ) -> None:
+        """``on_down`` is called when everything has been stopped, to end the daemon; ``check_envoy`` has Envoy look at
+        configuration that no sidecar is to have yet.
+        """
         self._engine = engine
+        self.policies = Policies(engine, check_envoy)
         self._logs = logs
         self._daemon_pid = daemon_pid
         self._on_down = on_down
@@ -101,17 +114,24 @@ class ControlPlane:
         engine = self._engine
         files = tuple(SourceFile(path=f.path, directory=f.directory, text=f.text) for f in request.files)
         source = TopologySource(files=files, variables=dict(request.variables))
-        async with engine.changing:
+        async with self.policies.changer.lock, engine.changing:
             self._refuse_while_stopping()
             topology = engine.parts.topology
             before = topology.mesh
             running = before is not None and bool(engine.parts.supervisor.views())
-            topology.replace(source, self._widen(request.services, running=running), in_use=engine.ports_in_use)
+            differs = topology.replace(
+                source,
+                self._widen(request.services, running=running),
+                in_use=engine.ports_in_use,
+                stamp=Stamp(author=request.author, time=engine.parts.clock.now()),
+                reset=request.reset,
+            )
             after = topology.mesh
             assert after is not None
             changes = describe_changes(before if running else None, after)
             self._up_at = engine.parts.clock.now()
             await engine.apply()
+            self.policies.changer.resume()
             # What failed or was refused is given another chance: its reason may have gone, though no file changed.
             retried = engine.parts.supervisor.retry() if running else ()
             for node in sorted(engine.nodes):
@@ -121,7 +141,7 @@ class ControlPlane:
             self._generation += 1
             for line in changes:
                 engine.parts.events.add("topology.changed", line.partition(":")[0], line)
-        return UpResult(changes=list(changes), generation=self._generation)
+        return UpResult(changes=list(changes), generation=self._generation, differs=list(differs))
 
     async def ready(self, timeout: float | None) -> ReadyResult:
         """Wait until everything is ready and every sidecar synced, something failed, or time ran out."""

@@ -7,8 +7,9 @@ a plan, and what each sidecar is sent of it.  Changes that come together are pub
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from meshctl.ads.status import SyncStatus
 from meshctl.control.bootstraps import Bootstraps
@@ -29,6 +30,7 @@ from meshctl.lifecycle.specs import Surroundings, build_specs, sidecar_name
 from meshctl.plan.addresses import app_key, inbound_key, outbound_key, upstream_key
 from meshctl.plan.build import build
 from meshctl.plan.facts import Facts
+from meshctl.plan.model import MeshPlan
 from meshctl.plan.routes import GATEWAY
 from meshctl.ports import Clock, ProcessHost, ProxyAdmin
 from meshctl.spec.schema import Mesh
@@ -124,7 +126,7 @@ class Engine:
         self._tasks.spawn("health", parts.health.run())
         self._tasks.spawn("registrations", self._expire_forever())
         taken = TakenPorts(
-            nodes=self._running_versions,
+            nodes=self.running_versions,
             sync=parts.sync,
             probe=parts.topology.probe,
             retry=parts.retry_rejected,
@@ -309,10 +311,15 @@ class Engine:
 
     def publish(self) -> Mapping[str, str]:
         """Plan anew and hand every sidecar what changed for it; returns the new versions by node."""
-        parts, mesh = self.parts, self.mesh
+        mesh = self.mesh
         self._dirty.clear()
         if mesh is None or self.stopping:
             return {}
+        return self.parts.publisher.publish(self.plan(mesh))
+
+    def plan(self, mesh: Mesh) -> MeshPlan:
+        """What every sidecar would be told of a mesh, as things are now."""
+        parts = self.parts
         found = instance_facts(
             parts.supervisor.views().values(),
             parts.topology.registrations,
@@ -327,12 +334,32 @@ class Engine:
             open_services=parts.topology.open_services,
             system_roots=parts.system_roots,
         )
-        return parts.publisher.publish(build(mesh, facts))
+        return build(mesh, facts)
+
+    def publish_changed(self) -> Mapping[str, str]:
+        """Publish; the new versions of those running sidecars whose configuration changed by that."""
+        changed = self.publish()
+        self.notify()
+        return {node: version for node, version in self.running_versions().items() if node in changed}
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something for as long as the engine drives."""
+        assert self._tasks is not None
+        return self._tasks.spawn(name, work)
+
+    def running_versions(self) -> dict[str, str]:
+        """The version that each running sidecar should have."""
+        views = self.parts.supervisor.views()
+        return {
+            node: version
+            for node, version in self.parts.publisher.versions.items()
+            if (view := views.get(sidecar_name(node))) is not None and view.state.pid is not None
+        }
 
     async def publish_and_wait(self, timeout: float) -> int:
         """Publish, and wait until every running sidecar has all it should; how many there are."""
         self.publish()
-        versions = self._running_versions()
+        versions = self.running_versions()
         await self.parts.publisher.wait(versions, timeout, require_connected=True)
         return len(versions)
 
@@ -344,7 +371,7 @@ class Engine:
             return
         self.publish()
         # A sidecar that refused something earlier must not keep this from waiting for the others.
-        versions = {n: v for n, v in self._running_versions().items() if parts.sync(n).state != "rejected"}
+        versions = {n: v for n, v in self.running_versions().items() if parts.sync(n).state != "rejected"}
         try:
             await parts.publisher.wait(versions, DRAIN_ACK_TIMEOUT)
         except MeshctlError as error:
@@ -414,14 +441,6 @@ class Engine:
 
     def _report_taken_port(self, node: str, message: str) -> None:
         self.parts.events.add("sidecar.rejected", node, message, "error")
-
-    def _running_versions(self) -> dict[str, str]:
-        views = self.parts.supervisor.views()
-        return {
-            node: version
-            for node, version in self.parts.publisher.versions.items()
-            if (view := views.get(sidecar_name(node))) is not None and view.state.pid is not None
-        }
 
     def _specs(self) -> dict[str, InstanceSpec]:
         parts, mesh = self.parts, self.mesh

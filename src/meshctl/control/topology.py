@@ -1,4 +1,4 @@
-"""The desired state: topology, selection, replica counts, registrations and ports, kept in the store.  I/O (store).
+"""The desired state: topology, policies, selection, replica counts, registrations, ports, in the store.  I/O (store).
 
 Invariant 6: every change is committed before anything acts on it.
 """
@@ -6,13 +6,16 @@ Invariant 6: every change is committed before anything acts on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from meshctl.errors import ConflictError, NotFoundError, PortTakenError
+from meshctl.control.revisions import Draft, Revisions, Stamp
+from meshctl.errors import ConflictError, InvalidTopology, NotFoundError, PortTakenError, Problem
 from meshctl.plan.addresses import LOOPBACK, assign_ports, fixed_ports, needed_keys
 from meshctl.plan.effective import add_registered, open_services, select_services
 from meshctl.ports import Registration, StateStore, TopologySource
-from meshctl.spec.load import load
+from meshctl.spec.load import load, read_topology_policies
+from meshctl.spec.policies import EVERY, FILES, MESH, Document, Documents, PolicyKey, places_of
+from meshctl.spec.policy_changes import describe_differences, take_files
 from meshctl.spec.schema import Mesh
 
 LAST_TCP_PORT = 65535
@@ -26,6 +29,9 @@ class PortProbe:
     is_free: Callable[[str, int], bool]
 
 
+_UP = Stamp(author="up")
+
+
 class Topology:
     """What the mesh is meant to be. Everything that changes it writes the store first."""
 
@@ -34,6 +40,9 @@ class Topology:
         self._probe = probe
         self.source: TopologySource | None = None
         self.declared: Mesh | None = None
+        self.files: Documents = {}
+        """The policies that the topology's files say, whatever commands have set since."""
+        self.revisions = Revisions(store)
         self.selection: tuple[str, ...] = store.selection()
         self.replicas: dict[str, int] = dict(store.scales())
         self.registrations: tuple[Registration, ...] = store.registrations()
@@ -52,27 +61,42 @@ class Topology:
         source = self._store.topology()
         if source is None:
             return False
-        declared = load(source)
+        # What the files say is read from them again: the places in it are those of the files as they are.
+        files = read_topology_policies(source)
+        documents = take_files(self.revisions.restore() or {}, files)
+        declared = load(source, documents)
         select_services(declared, self.selection)
-        self.source, self.declared = source, declared
+        self.source, self.declared, self.files = source, declared, files
+        self.revisions.documents = documents
         return True
 
     @property
     def mesh(self) -> Mesh | None:
         """The mesh that is meant to run: the part asked for, with what was registered; None before any ``up``."""
-        if self.declared is None:
-            return None
-        return add_registered(select_services(self.declared, self.selection), self.registrations)
+        return None if self.declared is None else self.mesh_of(self.declared)
+
+    def mesh_of(self, declared: Mesh) -> Mesh:
+        """The mesh that would run of a topology: the part asked for, with what was registered."""
+        return add_registered(select_services(declared, self.selection), self.registrations)
 
     @property
     def open_services(self) -> tuple[str, ...]:
         """Registered names that the topology does not know."""
         return open_services(self.declared, self.registrations) if self.declared is not None else ()
 
-    def replace(self, source: TopologySource, services: tuple[str, ...], *, in_use: frozenset[str]) -> None:
-        """Take a new topology, or raise and change nothing.
+    def replace(
+        self,
+        source: TopologySource,
+        services: tuple[str, ...],
+        *,
+        in_use: frozenset[str],
+        stamp: Stamp = _UP,
+        reset: bool = False,
+    ) -> tuple[str, ...]:
+        """Take a new topology, or raise and change nothing; says which policies set by command differ from its own.
 
         ``services`` is the part to run, empty for all; ``in_use`` are the keys of ports that the running mesh holds.
+        Policies that changed are a revision by ``stamp``; with ``reset`` what commands had set is given up.
 
         Raises:
             InvalidTopology: the files have problems.
@@ -80,7 +104,14 @@ class Topology:
             PortTakenError: a port that the topology fixes is held by another process.
             ConflictError: it would change the trust domain of a running mesh.
         """
-        declared = load(source)
+        declared, files = load(source), read_topology_policies(source)
+        current = self._current_policies()
+        documents, dropped = ({**files}, ()) if reset else _keep_commands(current, files, declared)
+        if documents != files:
+            declared = _load(source, documents)
+        # Where something is written in a file may have changed without a change of policy: that is no revision.
+        drafted = self.revisions.draft(documents, stamp, state="applied", before=current)
+        draft = drafted if drafted.revision.changes else None
         before = self.declared
         if before is not None and before.trust_domain != declared.trust_domain:
             raise ConflictError(
@@ -94,9 +125,37 @@ class Topology:
             key: count for key, count in self.replicas.items() if _replicas(declared, key) == _replicas(before, key)
         }
         ports = self._assign(mesh, replicas, self.registrations, in_use=in_use)
-        self._store.commit(topology=source, ports=ports, scales=replicas, selection=services)
-        self.source, self.declared, self.selection = source, declared, services
+        self._store.commit(
+            topology=source,
+            ports=ports,
+            scales=replicas,
+            selection=services,
+            revision=draft.revision if draft else None,
+            content=draft.content if draft else "",
+            settled=draft.settled if draft else (),
+        )
+        self.source, self.declared, self.files, self.selection = source, declared, files, services
         self.replicas, self.ports = replicas, ports
+        if draft is not None:
+            self.revisions.take(draft)
+        self.revisions.documents = documents
+        return (*dropped, *describe_differences(documents, files))
+
+    def load_policies(self, documents: Documents) -> Mesh:
+        """The mesh as it would be with other policies. Raises InvalidTopology, or ConflictError before any ``up``."""
+        if self.source is None:
+            raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
+        return load(self.source, documents)
+
+    def set_policies(self, draft: Draft, declared: Mesh) -> None:
+        """Take other policies, which ``load_policies`` made a mesh of, or raise and change nothing."""
+        self._store.commit(revision=draft.revision, content=draft.content, settled=draft.settled)
+        self.declared = declared
+        self.revisions.take(draft)
+
+    def _current_policies(self) -> Documents:
+        # The first `up` of a control plane, after one that was stopped: what commands set holds on.
+        return self.revisions.restore() or {} if self.revisions.documents is None else self.revisions.documents
 
     def set_replicas(self, service: str, version: str, count: int, *, in_use: frozenset[str]) -> str:
         """Set how many instances of a version run; returns the version, which may be left empty for the only one."""
@@ -223,6 +282,41 @@ def _check_distinct(mesh: Mesh, fixed: Mapping[str, int]) -> None:
                 hint="run fewer instances, or give other ports in the topology",
             )
         users[port] = name
+
+
+def _keep_commands(
+    current: Documents, files: Documents, declared: Mesh
+) -> tuple[dict[PolicyKey, Document], tuple[str, ...]]:
+    """The files' policies with those of commands over them, and what commands had set for services that are gone."""
+    gone = [
+        document
+        for document in current.values()
+        if document.origin != FILES and document.owner not in (*declared.services, EVERY, MESH)
+    ]
+    kept = {key: document for key, document in current.items() if document not in gone}
+    lines = tuple(
+        f"{document.owner} {document.kind}: given up (revision {document.origin.revision}, {document.origin.author}), "
+        f"because the files have no service {document.owner}"
+        for document in gone
+    )
+    return take_files(kept, files), lines
+
+
+def _load(source: TopologySource, documents: Documents) -> Mesh:
+    """The mesh of files and policies; problems of policies that commands set say so."""
+    try:
+        return load(source, documents)
+    except InvalidTopology as error:
+        raise InvalidTopology([_explain_problem(problem, documents) for problem in error.problems]) from None
+
+
+def _explain_problem(problem: Problem, documents: Documents) -> Problem:
+    for document in documents.values():
+        if document.origin != FILES and problem.where in places_of(document):
+            origin = document.origin
+            made = f"set by revision {origin.revision} ({origin.author}); `meshctl up --reset` takes what the files say"
+            return replace(problem, hint=f"{problem.hint}; {made}" if problem.hint else made)
+    return problem
 
 
 def _replicas(mesh: Mesh | None, key: str) -> int | None:

@@ -16,6 +16,7 @@ from meshctl.ports import SourceFile, TopologySource
 from meshctl.spec.interpolate import find_variables, interpolate_map
 from meshctl.spec.keys import DEFAULTS, TOPOLOGY
 from meshctl.spec.merge import merge
+from meshctl.spec.policies import Document, Documents, PolicyKey, embed, extract, read_policy_file
 from meshctl.spec.reader import Fields
 from meshctl.spec.readers.policies import read_policies
 from meshctl.spec.readers.processes import Folders
@@ -27,19 +28,62 @@ from meshctl.spec.shorthand import expand_shorthand
 from meshctl.spec.source import MapNode, make_map, parse
 from meshctl.spec.validate import validate
 
-__all__ = ["find_variables", "load"]
+__all__ = ["find_variables", "load", "read_policies_of", "read_topology_policies"]
 
 _MAX_NAME = 40
 
 
-def load(source: TopologySource) -> Mesh:
+def load(source: TopologySource, documents: Documents | None = None, *, report: Report | None = None) -> Mesh:
     """Make a Mesh of topology files; later files are laid over earlier ones.
+
+    Args:
+        source: the files.
+        documents: the policies to use in place of those in the files; None for those in the files.
+        report: problems that were found before, to be told with those found here.
 
     Raises:
         InvalidTopology: with all problems, in the order of files and lines; each names the file as the user gave it,
             the line and the column (from 1).
     """
-    report = Report(file.path for file in source.files)
+    found = Report(file.path for file in source.files)
+    root = _read_root(source, found)
+    if report is not None:
+        for problem in report.problems:
+            found.add(problem.code, problem.message, problem.where, problem.hint)
+    if documents is not None:
+        root = embed(root, documents, found)
+    mesh = _read_mesh(root, source.files, found)
+    validate(mesh, root, found)
+    if found.problems:
+        raise InvalidTopology(found.problems)
+    return mesh
+
+
+def read_topology_policies(source: TopologySource) -> dict[PolicyKey, Document]:
+    """The policies that topology files have. Raises InvalidTopology when a file cannot be read."""
+    return extract(_read_root(source, Report(file.path for file in source.files)))
+
+
+def read_policies_of(source: TopologySource, services: Iterable[str], report: Report) -> dict[PolicyKey, Document]:
+    """The policies that files name, which need not be whole topologies.
+
+    Keys that are not known, and services that are not among ``services``, are reported.
+
+    Raises:
+        InvalidTopology: a file cannot be read at all.
+    """
+    return read_policy_file(_read_root(source, report), services, report)
+
+
+def name_from_folder(directory: str) -> str:
+    """A mesh name from a folder's path: ``/home/me/My Shop`` -> ``my-shop``; ``mesh`` when nothing is left."""
+    base = posixpath.basename(directory.rstrip("/")).lower()
+    name = re.sub(r"[^a-z0-9]+", "-", base).lstrip("-0123456789")[:_MAX_NAME].strip("-")
+    return name or "mesh"
+
+
+def _read_root(source: TopologySource, report: Report) -> MapNode:
+    """The files as one tree."""
     trees = [_read_tree(file, source.variables, report) for file in source.files]
     if not trees:
         report.add("no-services", "there is no topology file", None, "write a mesh.yaml with `services:`")
@@ -50,18 +94,7 @@ def load(source: TopologySource) -> Mesh:
     root = whole[0]
     for tree in whole[1:]:
         root = merge(root, tree)
-    mesh = _read_mesh(root, source.files, report)
-    validate(mesh, root, report)
-    if report.problems:
-        raise InvalidTopology(report.problems)
-    return mesh
-
-
-def name_from_folder(directory: str) -> str:
-    """A mesh name from a folder's path: ``/home/me/My Shop`` -> ``my-shop``; ``mesh`` when nothing is left."""
-    base = posixpath.basename(directory.rstrip("/")).lower()
-    name = re.sub(r"[^a-z0-9]+", "-", base).lstrip("-0123456789")[:_MAX_NAME].strip("-")
-    return name or "mesh"
+    return root
 
 
 def _read_tree(file: SourceFile, variables: Mapping[str, str], report: Report) -> MapNode | None:

@@ -14,8 +14,9 @@ from meshctl.spec.source import Entry, ListNode, MapNode, Node, ScalarNode
 from meshctl.spec.validate_limits import check_limits
 from meshctl.spec.validate_security import check_security
 
-RESERVED = frozenset({"anonymous", "daemon", "external", "gateway", "keeper", "local", "localhost"})
-"""Names that the mesh uses itself: for its processes, for hosts, for kinds of clusters (``local/cart-v1-1``)."""
+RESERVED = frozenset({"anonymous", "daemon", "defaults", "external", "gateway", "keeper", "local", "localhost", "mesh"})
+"""Names that the mesh uses itself: for its processes, for hosts, for kinds of clusters (``local/cart-v1-1``), for the
+owners of policies that belong to no service."""
 
 _REGISTERED = "ext"
 # Instances that are registered at run time are named ``service-ext-n``.

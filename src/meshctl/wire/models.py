@@ -93,11 +93,16 @@ class MeshStatus(Shape, frozen=True, kw_only=True):
 
 
 class UpRequest(Shape, frozen=True, kw_only=True):
-    """Bring the topology into effect; ``services`` empty means all of them."""
+    """Bring the topology into effect; ``services`` empty means all of them.
+
+    Policies that commands have set stay, unless ``reset`` is true; ``author`` is ``user@up``.
+    """
 
     files: list[SourceFileShape]
     variables: dict[str, str]
     services: list[str]
+    author: str = "up"
+    reset: bool = False
 
 
 class SourceFileShape(Shape, frozen=True, kw_only=True):
@@ -109,10 +114,14 @@ class SourceFileShape(Shape, frozen=True, kw_only=True):
 
 
 class UpResult(Shape, frozen=True, kw_only=True):
-    """What an ``up`` changed, in words, one line a change."""
+    """What an ``up`` changed, in words, one line a change.
+
+    ``differs`` are the policies in force that commands have set otherwise than the files say.
+    """
 
     changes: list[str]
     generation: int
+    differs: list[str] = msgspec.field(default_factory=list)
 
 
 class StartFailure(Shape, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import pytest
 from meshctl.adapters import sqlite_store
 from meshctl.adapters.sqlite_store import MIGRATIONS, SqliteStore
 from meshctl.errors import ConflictError, MeshctlError
-from meshctl.ports import InstanceRecord, SourceFile, TopologySource
+from meshctl.ports import InstanceRecord, Revision, SourceFile, TopologySource
 
 SOURCE = TopologySource(
     files=(SourceFile(path="mesh.yaml", directory="/work/shop", text="name: shop\n"),), variables={"A": "b"}
@@ -230,6 +230,30 @@ def test_migrations_are_made_once_each_in_order(path: Path, monkeypatch: pytest.
     assert made == ["second", "third"]
 
 
+def test_a_database_from_before_revisions_gets_a_place_for_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_store, "MIGRATIONS", MIGRATIONS[:1])
+        patch.setattr(SqliteStore, "_check", lambda *_: None)
+        fill(path)
+    store = SqliteStore(str(path))
+    assert (store.topology(), store.revisions()) == (SOURCE, ())
+    store.commit(revision=Revision(number=1, time=1.0, author="ann@up", reason="", state="applied"), content="one")
+    assert store.revision_content(1) == "one"
+    store.close()
+
+
+@pytest.mark.parametrize("column", ["head", "content"])
+def test_a_revision_that_cannot_be_read_is_damage(path: Path, column: str) -> None:
+    store = SqliteStore(str(path))
+    store.commit(revision=Revision(number=1, time=1.0, author="ann@up", reason="", state="applied"), content="one")
+    store.close()
+    run_sql(path, f"UPDATE revisions SET {column} = x'00'")
+    store = SqliteStore(str(path))
+    assert "was damaged" in store.recovered
+    assert store.revisions() == ()
+    store.close()
+
+
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(path)
 
@@ -251,7 +275,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.
 WRITER = """
 import sys
 from meshctl.adapters.sqlite_store import SqliteStore
-from meshctl.ports import InstanceRecord, SourceFile, TopologySource
+from meshctl.ports import InstanceRecord, Revision, SourceFile, TopologySource
 store = SqliteStore(sys.argv[1])
 number = max((record.restarts for record in store.instances()), default=0)
 while True:

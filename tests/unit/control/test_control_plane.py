@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.process_host import Behaviour
+from tests.fakes.state_store import FakeStateStore
 from tests.support.control_world import ControlWorld, make_request, until
 
 from meshctl.control.control_plane import ControlPlane
@@ -293,6 +294,7 @@ async def test_a_heartbeat_renews_and_moves_no_port(plane: ControlPlane, world: 
     assert (await plane.ready(10)).state == "ready"
     ports = dict(world.store.ports())
     world.taken = set(ports.values())
+    assert isinstance(world.store, FakeStateStore)
     writes = world.store.writes
     renewed = await plane.heartbeat(made.id)
     assert made.expires_at is not None
