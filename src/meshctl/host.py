@@ -24,6 +24,7 @@ from meshctl.adapters.cert_files import FileAuthority
 from meshctl.adapters.clock import SystemClock
 from meshctl.adapters.envoy_admin import EnvoyAdmin
 from meshctl.adapters.envoy_binary import find_envoy
+from meshctl.adapters.envoy_validate import check_plans
 from meshctl.adapters.log_files import read_logs
 from meshctl.adapters.port_owner import explain_port, port_is_free
 from meshctl.adapters.private_files import open_private_directory
@@ -119,7 +120,13 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         )
         engine.attach(parts)
         opened.push_async_callback(engine.close)
-        plane = ControlPlane(engine, logs=read_logs, daemon_pid=os.getpid(), on_down=ended.set)
+        plane = ControlPlane(
+            engine,
+            logs=read_logs,
+            daemon_pid=os.getpid(),
+            on_down=ended.set,
+            check_envoy=lambda proxies: check_plans(envoy, proxies),
+        )
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         for signum in (signal.SIGTERM, signal.SIGINT):
