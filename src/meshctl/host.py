@@ -21,10 +21,10 @@ from pathlib import Path
 
 from meshctl.adapters.ads_grpc import AdsServer
 from meshctl.adapters.cert_files import FileAuthority
+from meshctl.adapters.circuit_files import MappedCircuitFiles
 from meshctl.adapters.clock import SystemClock
 from meshctl.adapters.envoy_admin import EnvoyAdmin
 from meshctl.adapters.envoy_binary import find_envoy
-from meshctl.adapters.envoy_validate import check_plans
 from meshctl.adapters.log_files import read_logs
 from meshctl.adapters.port_owner import explain_port, port_is_free
 from meshctl.adapters.private_files import open_private_directory
@@ -120,12 +120,11 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         )
         engine.attach(parts)
         opened.push_async_callback(engine.close)
+        circuit_files = MappedCircuitFiles()
+        if not await keeper.running():
+            circuit_files.clear(paths.runtime)
         plane = ControlPlane(
-            engine,
-            logs=read_logs,
-            daemon_pid=os.getpid(),
-            on_down=ended.set,
-            check_envoy=lambda proxies: check_plans(envoy, proxies),
+            engine, logs=read_logs, circuit_files=circuit_files, daemon_pid=os.getpid(), on_down=ended.set
         )
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
@@ -139,6 +138,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
             await plane.down(force=False)
         else:
             plane.policies.changer.resume()
+            engine.spawn("circuits", plane.circuits.run())
             api = await serve(plane, paths.api_socket)
             opened.push_async_callback(api.close)
             await ended.wait()

@@ -308,6 +308,18 @@ class StateStore(Protocol):
         ...
 
 
+class CircuitFiles(Protocol):
+    """Reads the memory in which sidecars keep the state of circuit breakers (see envoy.circuit_layout)."""
+
+    def read(self, path: str, size: int) -> bytes:
+        """The first bytes of a sidecar's file; none when there is no such file."""
+        ...
+
+    def clock(self) -> float:
+        """Seconds of the clock that the sidecars write times of."""
+        ...
+
+
 class LogEntry(Protocol):
     """One captured line: ``source`` is the process's name, ``line`` has time, stream and text."""
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tests.fakes.circuits import FakeCircuits
+
 from meshctl.errors import MeshctlError, NotFoundError
 from meshctl.wire.models import (
     AppliedResult,
@@ -279,9 +281,11 @@ class FakeBackend:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     differs: list[str] = field(default_factory=list)
     policies: FakePolicies = field(init=False)
+    circuits: FakeCircuits = field(init=False)
 
     def __post_init__(self) -> None:
         self.policies = FakePolicies(self._note)
+        self.circuits = FakeCircuits(self._note, T0)
 
     def _note(self, name: str, what: object = None) -> None:
         self.asked.append((name, what))

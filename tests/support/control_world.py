@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.certificate_authority import FakeAuthority
+from tests.fakes.circuit_files import FakeCircuitFiles
 from tests.fakes.process_host import Behaviour, FakeMachine, FakeProcessHost
 from tests.fakes.state_store import FakeStateStore
 
@@ -105,6 +106,7 @@ class ControlWorld:
         self.sidecars = FakeSidecars(self.machine)
         self.store: StateStore = store or FakeStateStore()
         self.authority = FakeAuthority()
+        self.circuit_files = FakeCircuitFiles()
         self.taken: set[int] = set()
         self.sick: set[str] = set()
         self.ended = False
@@ -163,7 +165,13 @@ class ControlWorld:
                 retry_rejected=self.sidecars.retry_rejected,
             )
         )
-        return ControlPlane(engine, logs=self.read_logs, daemon_pid=7, on_down=lambda: setattr(self, "ended", True))
+        return ControlPlane(
+            engine,
+            logs=self.read_logs,
+            circuit_files=self.circuit_files,
+            daemon_pid=7,
+            on_down=lambda: setattr(self, "ended", True),
+        )
 
     @asynccontextmanager
     async def running(self, *, teardown: bool = False) -> AsyncIterator[ControlPlane]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from meshctl.wire.circuits import CircuitList, ForceRequest
 from meshctl.wire.models import (
     AppliedResult,
     CallTarget,
@@ -67,12 +68,29 @@ class PolicyBackend(Protocol):
         ...
 
 
+class CircuitBackend(Protocol):
+    """What the control plane does with circuit breakers."""
+
+    def list(self, service: str) -> CircuitList:
+        """The state of every breaker, or of those to one service when it is not empty."""
+        ...
+
+    async def force(self, request: ForceRequest) -> AppliedResult:
+        """Hold circuits open or closed, or let them work; returns when every sidecar concerned has acknowledged."""
+        ...
+
+
 class Backend(Protocol):
     """The control plane of one mesh. Methods raise leaves of MeshctlError; times are seconds since the epoch."""
 
     @property
     def policies(self) -> PolicyBackend:
         """What it does with policies."""
+        ...
+
+    @property
+    def circuits(self) -> CircuitBackend:
+        """What it does with circuit breakers."""
         ...
 
     def status(self) -> MeshStatus:

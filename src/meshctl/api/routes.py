@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 from meshctl.api.backend import Backend
 from meshctl.api.calls import Answer, Call, Parameter, Route
+from meshctl.api.circuit_routes import CIRCUIT_ROUTES
 from meshctl.api.policy_routes import POLICY_ROUTES
 from meshctl.errors import UsageError
 from meshctl.wire import models
@@ -271,5 +272,6 @@ ROUTES: tuple[Route, ...] = (
         query=(Parameter(name="source", kind="text", text="the service that sends, or `gateway`"),),
     ),
     *POLICY_ROUTES,
+    *CIRCUIT_ROUTES,
 )
 """Every call of the API."""

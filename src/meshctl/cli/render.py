@@ -28,6 +28,9 @@ STYLES = {
     "healthy": "green",
     "synced": "green",
     "ok": "green",
+    "closed": "green",
+    "half-open": "yellow",
+    "open": "red",
     "starting": "cyan",
     "pending": "cyan",
     "draining": "yellow",
@@ -44,9 +47,6 @@ STYLES = {
     "rejected": "bold red",
     "error": "red",
     "info": "",
-    "applied": "green",
-    "refused": "red",
-    "superseded": "bright_black",
 }
 """Colour of each state word; the word itself is always shown."""
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from meshctl.client.circuits import CircuitClient
 from meshctl.client.errors import DisconnectedError
 from meshctl.client.policies import PolicyClient
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
@@ -43,6 +44,7 @@ class MeshClient:
         self._directory = directory
         self._session: aiohttp.ClientSession | None = None
         self.policies = PolicyClient(self._ask)
+        self.circuits = CircuitClient(self._ask)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 
+from meshctl.control.circuits import Circuits
 from meshctl.control.engine import Engine
 from meshctl.control.observe import gateway_status, service_statuses
 from meshctl.control.policies import EnvoyCheck, Policies, accept_all
@@ -24,7 +25,7 @@ from meshctl.lifecycle.registrations import deregister, heartbeat, register
 from meshctl.plan.addresses import LOOPBACK, outbound_key
 from meshctl.plan.diff import describe_changes
 from meshctl.plan.routes import GATEWAY
-from meshctl.ports import LogReader, Registration, SourceFile, TopologySource
+from meshctl.ports import CircuitFiles, LogReader, Registration, SourceFile, TopologySource
 from meshctl.spec.keys import SERVICE_NAME, VERSION_NAME
 from meshctl.spec.validate import RESERVED
 from meshctl.wire.models import (
@@ -61,6 +62,7 @@ class ControlPlane:
         engine: Engine,
         *,
         logs: LogReader,
+        circuit_files: CircuitFiles,
         daemon_pid: int,
         on_down: Callable[[], None],
         check_envoy: EnvoyCheck = accept_all,
@@ -70,6 +72,7 @@ class ControlPlane:
         """
         self._engine = engine
         self.policies = Policies(engine, check_envoy)
+        self.circuits = Circuits(engine, self.policies.changer, circuit_files)
         self._logs = logs
         self._daemon_pid = daemon_pid
         self._on_down = on_down

@@ -333,6 +333,7 @@ class Engine:
             gateway_pipe=parts.paths.gateway_pipe,
             open_services=parts.topology.open_services,
             system_roots=parts.system_roots,
+            circuit_files={node: parts.paths.circuits(node) for node in self.nodes},
         )
         return build(mesh, facts)
 

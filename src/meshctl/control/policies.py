@@ -196,8 +196,7 @@ def shape_origin(side: Side | Document) -> PolicyOrigin:
         file=where.file,
         line=where.line,
         column=where.column,
-        # What is only looked at has no author, and no revision either.
-        revision=side.origin.revision if side.origin.author else 0,
+        revision=side.origin.revision,
         author=side.origin.author,
     )
 

@@ -10,29 +10,30 @@ from collections.abc import Iterable, Sequence
 from meshctl.identity.spiffe import spiffe_id
 from meshctl.plan.addresses import LOOPBACK, outbound_key, upstream_key
 from meshctl.plan.facts import Facts, InstanceFact
-from meshctl.plan.inbound import inbound_table
 from meshctl.plan.model import (
     ClusterPlan,
     Endpoint,
     EndpointsPlan,
     ExternalCluster,
+    Forward,
     HttpListener,
     InboundTls,
     ListenerPlan,
     LocalCluster,
+    Match,
     MeshCluster,
     MeshPlan,
     PassthroughCluster,
     PipeAddress,
     ProxyPlan,
+    Route,
     RouteTable,
     SocketAddress,
     TcpListener,
+    VirtualHost,
 )
 from meshctl.plan.policies.health_check import plan_health_check
-from meshctl.plan.policies.limits import plan_caps
-from meshctl.plan.policies.load_balancing import plan_load_balancing, plan_local_balancing, weight_of
-from meshctl.plan.policies.outlier_detection import plan_outlier_detection
+from meshctl.plan.policies.load_balancing import plan_load_balancing
 from meshctl.plan.policies.timeouts import CONNECT_TIMEOUT, EXTERNAL_CONNECT_TIMEOUT
 from meshctl.plan.routes import (
     GATEWAY,
@@ -44,6 +45,10 @@ from meshctl.plan.routes import (
     upstream_table,
 )
 from meshctl.spec.schema import Mesh, Service
+
+INSTANCE_HEADER = "x-meshctl-instance"
+VERSION_HEADER = "x-meshctl-version"
+"""Set on every answer by the sidecar of the instance that gave it."""
 
 
 def build(mesh: Mesh, facts: Facts) -> MeshPlan:
@@ -65,9 +70,10 @@ def upstreams_of(mesh: Mesh, service: Service, facts: Facts) -> tuple[Service, .
 
 def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
     upstreams = upstreams_of(mesh, service, facts)
+    circuit_file = facts.circuit_files.get(service.name, "")
     own = [i for i in sorted(facts.instances, key=lambda i: i.id) if i.service == service.name]
     listeners: list[ListenerPlan] = [_inbound_listener(mesh, service, instance) for instance in own]
-    tables = [inbound_table(mesh, service, instance) for instance in own if service.protocol != "tcp"]
+    tables = [_inbound_table(instance) for instance in own if service.protocol != "tcp"]
     listeners.append(
         HttpListener(
             name="outbound",
@@ -75,6 +81,7 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
             role="outbound",
             route_table="outbound",
             passthrough=mesh.egress == "allow_any",
+            circuit_file=circuit_file,
         )
     )
     tables.append(outbound_table(mesh, service.name, upstreams, facts))
@@ -86,7 +93,9 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
         if upstream.protocol == "tcp":
             listeners.append(TcpListener(name=name, address=address, role="outbound", split=split_of(upstream, facts)))
         else:
-            listeners.append(HttpListener(name=name, address=address, role="outbound", route_table=name))
+            listeners.append(
+                HttpListener(name=name, address=address, role="outbound", route_table=name, circuit_file=circuit_file)
+            )
             tables.append(upstream_table(upstream, facts))
     clusters, endpoints = _upstream_clusters(mesh, upstreams, facts)
     for instance in own:
@@ -97,6 +106,7 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
 
 
 def _plan_gateway(mesh: Mesh, facts: Facts) -> ProxyPlan:
+    circuit_file = facts.circuit_files.get(GATEWAY, "")
     callable_services = [s for _, s in sorted(mesh.services.items()) if not s.is_job]
     listeners: list[ListenerPlan] = [
         HttpListener(
@@ -105,12 +115,15 @@ def _plan_gateway(mesh: Mesh, facts: Facts) -> ProxyPlan:
             role="outbound",
             route_table="outbound",
             passthrough=mesh.egress == "allow_any",
+            circuit_file=circuit_file,
         )
     ]
     tables = [outbound_table(mesh, GATEWAY, callable_services, facts)]
     if mesh.gateway is not None:
         address = SocketAddress(mesh.gateway.host, mesh.gateway.port)
-        listeners.append(HttpListener(name=GATEWAY, address=address, role="gateway", route_table=GATEWAY))
+        listeners.append(
+            HttpListener(name=GATEWAY, address=address, role="gateway", route_table=GATEWAY, circuit_file=circuit_file)
+        )
         tables.append(gateway_table(mesh.gateway, mesh.services, facts))
     clusters, endpoints = _upstream_clusters(mesh, callable_services, facts)
     return _proxy(mesh, GATEWAY, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
@@ -146,13 +159,24 @@ def _inbound_listener(mesh: Mesh, service: Service, instance: InstanceFact) -> L
     return HttpListener(name=name, address=address, role="inbound", route_table=name, tls=tls)
 
 
+def _inbound_table(instance: InstanceFact) -> RouteTable:
+    # The caller's sidecar keeps the time and retries; here a request is only handed on.
+    action = Forward(
+        split=((f"local/{instance.id}", 100),),
+        timeout=0.0,
+        response_headers=((INSTANCE_HEADER, instance.id), (VERSION_HEADER, instance.version)),
+    )
+    route = Route(name=instance.service, match=Match(), action=action)
+    host = VirtualHost(name=instance.id, domains=("*",), routes=(route,))
+    return RouteTable(name=f"inbound/{instance.id}", virtual_hosts=(host,))
+
+
 def _local_cluster(service: Service, instance: InstanceFact) -> LocalCluster:
     return LocalCluster(
         name=f"local/{instance.id}",
         protocol=service.protocol,
         health_check=plan_health_check(service),
         connect_timeout=CONNECT_TIMEOUT,
-        load_balancing=plan_local_balancing(service),
     )
 
 
@@ -178,11 +202,9 @@ def _upstream_clusters(
                     protocol=upstream.protocol,
                     load_balancing=plan_load_balancing(upstream),
                     connect_timeout=CONNECT_TIMEOUT,
-                    outlier_detection=plan_outlier_detection(upstream),
-                    caps=plan_caps(upstream),
                 )
             )
-            endpoints.append(_mesh_endpoints(upstream, name, [i for i in instances if i.version == version]))
+            endpoints.append(_mesh_endpoints(name, [i for i in instances if i.version == version]))
     return clusters, endpoints
 
 
@@ -190,16 +212,11 @@ def _identity_of(mesh: Mesh, upstream: Service) -> str:
     return spiffe_id(mesh.trust_domain, upstream.name) if upstream.policies.security.mtls != "off" else ""
 
 
-def _mesh_endpoints(upstream: Service, cluster: str, instances: Iterable[InstanceFact]) -> EndpointsPlan:
+def _mesh_endpoints(cluster: str, instances: Iterable[InstanceFact]) -> EndpointsPlan:
     # Those that never were ready, and those being drained, are not endpoints at all: a draining one would be
     # sent requests still if it were the only one.
     shown = [
-        Endpoint(
-            host=LOOPBACK,
-            port=i.inbound_port,
-            health="healthy" if i.health == "healthy" else "unhealthy",
-            weight=weight_of(upstream, i.id),
-        )
+        Endpoint(host=LOOPBACK, port=i.inbound_port, health="healthy" if i.health == "healthy" else "unhealthy")
         for i in sorted(instances, key=lambda i: i.id)
         if i.health in ("healthy", "unhealthy")
     ]
@@ -219,6 +236,4 @@ def _external_cluster(service: Service, facts: Facts) -> ExternalCluster:
         load_balancing=plan_load_balancing(service),
         health_check=plan_health_check(service),
         connect_timeout=EXTERNAL_CONNECT_TIMEOUT,
-        outlier_detection=plan_outlier_detection(service),
-        caps=plan_caps(service),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 InstanceHealth = Literal["healthy", "unhealthy", "draining", "starting"]
@@ -33,6 +33,7 @@ class Facts:
 
     ``system_roots`` is the PEM file of the authorities that this machine trusts;
     ``gateway_pipe`` is the unix socket through which the command line calls any service as the gateway;
+    ``circuit_files`` are those in which sidecars keep the state of circuit breakers, by node;
     ``open_services`` were registered without being in the topology, so that every service may call them.
     """
 
@@ -41,3 +42,4 @@ class Facts:
     gateway_pipe: str
     system_roots: str = "/etc/ssl/certs/ca-certificates.crt"
     open_services: tuple[str, ...] = ()
+    circuit_files: Mapping[str, str] = field(default_factory=dict)

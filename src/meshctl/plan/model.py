@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meshctl.plan.policies.health_check import HealthCheckPlan
-from meshctl.plan.policies.limits import NO_CAPS, AdaptiveConcurrencyPlan, BufferPlan, CapsPlan
-from meshctl.plan.policies.load_balancing import ROUND_ROBIN, LoadBalancingPlan
-from meshctl.plan.policies.outlier_detection import OutlierPlan
-from meshctl.plan.policies.rate_limits import RateLimitPlan
+from meshctl.plan.policies.load_balancing import LoadBalancingPlan
 from meshctl.plan.policies.retry import RetryPlan
 
 EndpointHealth = Literal["healthy", "unhealthy"]
@@ -51,7 +48,8 @@ class HttpListener:
     """An HTTP listener (HTTP/1.1, HTTP/2 and upgrades) whose routes are a table of their own.
 
     ``role`` decides what is trusted: ``gateway`` faces the outside, ``outbound`` the own service, ``inbound`` other
-    sidecars. ``passthrough`` is True where hosts outside the mesh may be reached.
+    sidecars. ``passthrough`` is True where hosts outside the mesh may be reached. ``circuit_file`` is where the sidecar
+    keeps the state of its circuit breakers, all listeners together; empty where they are kept out of sight.
     """
 
     name: str
@@ -60,6 +58,7 @@ class HttpListener:
     route_table: str
     tls: InboundTls | None = None
     passthrough: bool = False
+    circuit_file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +75,7 @@ class TcpListener:
 ListenerPlan = HttpListener | TcpListener
 
 
-FilterPlan = AdaptiveConcurrencyPlan | BufferPlan | RateLimitPlan
+FilterPlan = object
 """What an HTTP filter is to do for a route or for all routes of a virtual host: one type for each policy that has a
 filter of its own (in ``plan.policies``), translated by the module of that filter in ``envoy.filters``.
 """
@@ -84,18 +83,12 @@ filter of its own (in ``plan.policies``), translated by the module of that filte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """What a request must look like; all given conditions hold at once. ``path_prefix`` counts whole segments.
-
-    ``body_over`` is for bodies that declare more bytes than this (0: any), ``body_undeclared`` for those whose length
-    is not declared; neither is for upgraded connections.
-    """
+    """What a request must look like; all given conditions hold at once. ``path_prefix`` counts whole segments."""
 
     path_prefix: str = "/"
     methods: tuple[str, ...] = ()
     header_present: str = ""
     single_label_host: bool = False
-    body_over: int = 0
-    body_undeclared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +117,8 @@ class Reply:
 class Route:
     """One rule of a virtual host; the first that matches wins.
 
-    ``filters`` switches HTTP filters on for what it matches; each filter at most once. Where the virtual host switches
-    the same filter on, the route's plan holds.
+    ``filters`` switches HTTP filters on for what it matches; each type at most once. Where the virtual host has one of
+    the same type, the route's holds.
     """
 
     name: str
@@ -164,8 +157,6 @@ class MeshCluster:
     protocol: AppProtocol
     load_balancing: LoadBalancingPlan
     connect_timeout: float
-    outlier_detection: OutlierPlan | None = None
-    caps: CapsPlan = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +167,6 @@ class LocalCluster:
     protocol: AppProtocol
     health_check: HealthCheckPlan | None
     connect_timeout: float
-    load_balancing: LoadBalancingPlan = ROUND_ROBIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,8 +182,6 @@ class ExternalCluster:
     load_balancing: LoadBalancingPlan
     health_check: HealthCheckPlan | None
     connect_timeout: float
-    outlier_detection: OutlierPlan | None = None
-    caps: CapsPlan = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,12 +197,11 @@ ClusterPlan = MeshCluster | LocalCluster | ExternalCluster | PassthroughCluster
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One address of a cluster; its share of the requests is its ``weight`` among those of the others."""
+    """One address of a cluster."""
 
     host: str
     port: int
     health: EndpointHealth = "healthy"
-    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from meshctl.plan.facts import Facts
-from meshctl.plan.model import Forward, Match, Reply, Route, RouteTable, VirtualHost
+from meshctl.plan.model import FilterPlan, Forward, Match, Reply, Route, RouteTable, VirtualHost
+from meshctl.plan.policies.circuit_breaker import plan_circuit_breaker
 from meshctl.plan.policies.retry import IDEMPOTENCY_HEADER, IDEMPOTENT_METHODS, plan_retry
 from meshctl.plan.policies.timeouts import plan_timeout
 from meshctl.spec.schema import Gateway, Mesh, Service
@@ -59,9 +60,16 @@ def forward_routes(service: Service, facts: Facts, match: Match) -> tuple[Route,
     )
 
 
+def caller_filters(service: Service) -> tuple[FilterPlan, ...]:
+    """The filters that a caller's requests to a service pass."""
+    breaker = plan_circuit_breaker(service)
+    return () if breaker is None else (breaker,)
+
+
 def upstream_table(upstream: Service, facts: Facts) -> RouteTable:
     """The table of a listener that leads to one upstream, whatever the host."""
-    host = VirtualHost(name=upstream.name, domains=("*",), routes=forward_routes(upstream, facts, Match()))
+    routes = forward_routes(upstream, facts, Match())
+    host = VirtualHost(name=upstream.name, domains=("*",), routes=routes, filters=caller_filters(upstream))
     return RouteTable(name=f"upstream/{upstream.name}", virtual_hosts=(host,))
 
 
@@ -78,6 +86,7 @@ def outbound_table(mesh: Mesh, caller: str, upstreams: Sequence[Service], facts:
             routes=(Route(name=upstream.name, match=Match(), action=_tcp_reply(caller, upstream.name)),)
             if upstream.protocol == "tcp"
             else forward_routes(upstream, facts, Match()),
+            filters=caller_filters(upstream),
         )
         for upstream in upstreams
     ]
@@ -97,7 +106,9 @@ def gateway_table(gateway: Gateway, services: Mapping[str, Service], facts: Fact
     """The table of the gateway: the longest path wins; what no route takes gets 404 and the routes there are."""
     routes: list[Route] = []
     for rule in sorted(gateway.routes, key=lambda r: (-len(r.path.rstrip("/")), r.path)):
-        routes.extend(forward_routes(services[rule.service], facts, Match(path_prefix=rule.path)))
+        filters = caller_filters(services[rule.service])
+        made = forward_routes(services[rule.service], facts, Match(path_prefix=rule.path))
+        routes.extend(replace(route, filters=filters) for route in made)
     if not any(rule.path == "/" for rule in gateway.routes):
         known = ", ".join(sorted(rule.path for rule in gateway.routes)) or "none"
         body = f"meshctl: the gateway has no route for {{path}}. Its routes: {known}.\n"

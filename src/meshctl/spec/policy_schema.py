@@ -15,6 +15,7 @@ Algorithm = Literal["round_robin", "least_request", "random", "ring_hash", "magl
 FallbackStrategy = Literal["cached_response", "static"]
 MtlsMode = Literal["strict", "permissive", "off"]
 Verdict = Literal["allow", "deny"]
+Forced = Literal["auto", "open", "closed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +81,10 @@ class SlowCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreaker:
-    """Closed -> open after ``failure_threshold`` failures in a row, or ``failure_rate`` percent of
+    """Closed -> open after ``failure_threshold`` failures in a row, or ``failure_rate`` percent of the last
     ``minimum_requests``; half-open after ``timeout`` seconds; closed after ``success_threshold`` successes.
+
+    ``probe_timeout`` None goes by the service's own timeout; ``forced`` holds it open or closed, whatever happens.
     """
 
     enabled: bool = True
@@ -91,16 +94,23 @@ class CircuitBreaker:
     failure_rate: float | None = None
     minimum_requests: int = 100
     slow_call: SlowCall | None = None
+    probe_timeout: float | None = None
+    forced: Forced = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
-    """What a caller gets when the upstream fails after all retries."""
+    """What a caller gets when the upstream fails after all retries. The bounds hold for each listener of a caller."""
 
     strategy: FallbackStrategy
     status: int = 200
     body: str = ""
+    content_type: str = "text/plain; charset=utf-8"
     max_age: float = 300.0
+    max_entries: int = 1000
+    max_bytes: int = 4_194_304
+    max_body_bytes: int = 262_144
+    share_credentials: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

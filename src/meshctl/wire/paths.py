@@ -82,6 +82,10 @@ class MeshPaths:
         short = sidecar if len(sidecar) <= 24 else f"{sidecar[:15]}-{_digest(sidecar)}"
         return f"{self.runtime}/{short}.admin"
 
+    def circuits(self, sidecar: str) -> str:
+        """Where a sidecar keeps the state of its circuit breakers; the number is that of the layout."""
+        return f"{self.admin_socket(sidecar).removesuffix('.admin')}.circuits-1"
+
     def bootstrap(self, sidecar: str) -> str:
         """The bootstrap file of a sidecar."""
         return f"{self.sidecars}/{sidecar}.json"

@@ -7,32 +7,28 @@ from dataclasses import replace
 from typing import TypeVar
 
 from meshctl.spec.balancing_keys import LOAD_BALANCING
+from meshctl.spec.circuit_breaker_keys import CIRCUIT_BREAKER
 from meshctl.spec.limits_keys import LIMITS
 from meshctl.spec.policy_keys import (
-    CIRCUIT_BREAKER,
-    FALLBACK,
     MONITORING,
     POLICY_KEYS,
     RETRY_POLICY,
-    SLOW_CALL,
 )
 from meshctl.spec.policy_schema import (
-    CircuitBreaker,
-    Fallback,
-    FallbackStrategy,
     Monitoring,
     Policies,
     RetryPolicy,
-    SlowCall,
 )
 from meshctl.spec.reader import Fields, read_scalar
 from meshctl.spec.readers.balancing import read_load_balancing
+from meshctl.spec.readers.circuit_breaker import read_circuit_breaker
+from meshctl.spec.readers.fallback import read_fallback
 from meshctl.spec.readers.limits import read_limits, read_outlier_detection, read_rate_limits
 from meshctl.spec.readers.security import read_security
 from meshctl.spec.report import Report
 from meshctl.spec.security_keys import SECURITY
 from meshctl.spec.shapes import Integer, Table
-from meshctl.spec.source import MapNode, ScalarNode
+from meshctl.spec.source import MapNode
 
 T = TypeVar("T")
 
@@ -46,13 +42,13 @@ def read_policies(node: MapNode, report: Report) -> Policies:
     return Policies(
         timeout=fields.duration("timeout", base.timeout),
         retry_policy=_read_part(fields, "retry_policy", RETRY_POLICY, _read_retry),
-        circuit_breaker=_read_part(fields, "circuit_breaker", CIRCUIT_BREAKER, _read_breaker),
+        circuit_breaker=_read_part(fields, "circuit_breaker", CIRCUIT_BREAKER, read_circuit_breaker),
         load_balancing=_read_part(fields, "load_balancing", LOAD_BALANCING, read_load_balancing),
         outlier_detection=read_outlier_detection(fields),
         limits=_read_part(fields, "limits", LIMITS, read_limits),
         rate_limits=read_rate_limits(fields),
         security=_read_part(fields, "security", SECURITY, read_security),
-        fallback=_read_fallback(fields, report),
+        fallback=read_fallback(fields, report),
         monitoring=_read_part(fields, "monitoring", MONITORING, _read_monitoring),
     )
 
@@ -84,42 +80,6 @@ def _read_retry(fields: Fields) -> RetryPolicy:
         # A base longer than the built-in maximum lifts the maximum.
         return replace(policy, max_interval=policy.base_interval)
     return policy
-
-
-def _read_breaker(fields: Fields) -> CircuitBreaker:
-    base = CircuitBreaker()
-    slow = None
-    if fields.has("slow_call"):
-        part = Fields(SLOW_CALL, fields.node("slow_call"), fields.report, where=fields.key_place("slow_call"))
-        threshold = part.duration("threshold", None)
-        slow = None if threshold is None else SlowCall(threshold=threshold)
-    return CircuitBreaker(
-        enabled=fields.boolean("enabled", base.enabled),
-        failure_threshold=fields.integer("failure_threshold", base.failure_threshold),
-        success_threshold=fields.integer("success_threshold", base.success_threshold),
-        timeout=fields.duration("timeout", base.timeout),
-        failure_rate=fields.percentage("failure_rate", base.failure_rate),
-        minimum_requests=fields.integer("minimum_requests", base.minimum_requests),
-        slow_call=slow,
-    )
-
-
-def _read_fallback(owner: Fields, report: Report) -> Fallback | None:
-    node = owner.alternative("fallback")
-    if node is None:
-        return None
-    if isinstance(node, ScalarNode):
-        owner.boolean("fallback", False)
-        return None
-    fields = Fields(FALLBACK, node, report, where=owner.key_place("fallback"))
-    strategy: FallbackStrategy = "static"
-    base = Fallback(strategy=fields.choice("strategy", strategy))
-    return Fallback(
-        strategy=base.strategy,
-        status=fields.integer("status", base.status),
-        body=fields.text("body", base.body),
-        max_age=fields.duration("max_age", base.max_age),
-    )
 
 
 def _read_monitoring(fields: Fields) -> Monitoring:
