@@ -25,6 +25,7 @@ from meshctl.adapters.circuit_files import MappedCircuitFiles
 from meshctl.adapters.clock import SystemClock
 from meshctl.adapters.envoy_admin import EnvoyAdmin
 from meshctl.adapters.envoy_binary import find_envoy
+from meshctl.adapters.envoy_validate import check_plans
 from meshctl.adapters.log_files import read_logs
 from meshctl.adapters.port_owner import explain_port, port_is_free
 from meshctl.adapters.private_files import open_private_directory
@@ -124,7 +125,12 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         if not await keeper.running():
             circuit_files.clear(paths.runtime)
         plane = ControlPlane(
-            engine, logs=read_logs, circuit_files=circuit_files, daemon_pid=os.getpid(), on_down=ended.set
+            engine,
+            logs=read_logs,
+            circuit_files=circuit_files,
+            daemon_pid=os.getpid(),
+            on_down=ended.set,
+            check_envoy=lambda proxies: check_plans(envoy, proxies),
         )
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: None)

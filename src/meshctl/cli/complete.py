@@ -20,6 +20,18 @@ def complete_services(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching((name for name, _ in _list_names(ctx)), incomplete)
 
 
+def complete_owners(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of whatever can have policies: services, and ``defaults``."""
+    return _matching(["defaults", *(name for name, _ in _list_names(ctx))], incomplete)
+
+
+def complete_kinds(incomplete: str) -> list[str]:
+    """Kinds of policies."""
+    from meshctl.spec.policies import KINDS  # noqa: PLC0415 - loads the tables of all keys
+
+    return _matching(KINDS, incomplete)
+
+
 def complete_targets(ctx: typer.Context, incomplete: str) -> list[str]:
     """Service names and instance ids that start with what was typed."""
     return _matching((name for service, ids in _list_names(ctx) for name in (service, *ids)), incomplete)

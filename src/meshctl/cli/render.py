@@ -47,6 +47,9 @@ STYLES = {
     "rejected": "bold red",
     "error": "red",
     "info": "",
+    "applied": "green",
+    "refused": "red",
+    "superseded": "bright_black",
 }
 """Colour of each state word; the word itself is always shown."""
 

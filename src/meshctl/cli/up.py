@@ -20,12 +20,13 @@ from meshctl.cli.interrupts import Interrupted, Interrupts
 from meshctl.cli.lines import LineWriter
 from meshctl.cli.news import News
 from meshctl.cli.options import PANEL_RUN, FileOption, ServicesArgument, example, parse_duration
+from meshctl.cli.policies import author_of, shape_files
 from meshctl.cli.progress import describe_ready, list_names, print_failures, read_last_event, show_progress
 from meshctl.cli.project import Project, Screen, connect, find_project, load_mesh, make_screen, read_source
 from meshctl.cli.render import read_clock
 from meshctl.errors import MeshctlError, WaitTimeoutError
 from meshctl.ports import TopologySource
-from meshctl.wire.models import ReadyResult, SourceFileShape, UpRequest
+from meshctl.wire.models import ReadyResult, UpRequest
 
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
@@ -66,6 +67,9 @@ def up(
         str, typer.Option("--wait-timeout", metavar="TIME", help="How long --wait waits before it fails with exit 4.")
     ] = "60s",
     timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="Put the time before each line.")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Give up what commands set, and take the policies of the files.")
+    ] = False,
 ) -> None:
     """Start the mesh, or the named services and all that they call; or bring what changed in the files into effect.
 
@@ -77,7 +81,7 @@ def up(
     screen = make_screen(ctx)
     _check(screen, source, services or [])
     wish = Wish(
-        request=_make_request(source, services or []),
+        request=_make_request(source, services or [], reset=reset),
         detach=detach,
         wait=wait,
         timeout=timeout,
@@ -104,11 +108,13 @@ def _check(screen: Screen, source: TopologySource, services: list[str]) -> None:
     warn_of_inert(screen, select_services(load_mesh(source), services))
 
 
-def _make_request(source: TopologySource, services: list[str]) -> UpRequest:
+def _make_request(source: TopologySource, services: list[str], *, reset: bool) -> UpRequest:
     return UpRequest(
-        files=[SourceFileShape(path=f.path, directory=f.directory, text=f.text) for f in source.files],
+        files=shape_files(source),
         variables=dict(source.variables),
         services=services,
+        author=author_of("up"),
+        reset=reset,
     )
 
 
@@ -142,6 +148,7 @@ async def _apply(
         result = await interrupts.guard(client.up(wish.request))
         for change in result.changes or ["nothing changed"]:
             screen.say(change)
+        _say_differences(screen, result.differs)
         news = News(told=frozenset(result.changes))
         news.align(list_names(await client.status()))
         if wish.wait:
@@ -177,6 +184,14 @@ async def _apply(
         news=news,
     )
     return await attachment.run()
+
+
+def _say_differences(screen: Screen, differs: list[str]) -> None:
+    """Tell which policies in force are not those of the files."""
+    for line in differs:
+        screen.say(line)
+    if any("given up" not in line for line in differs):
+        screen.say("`meshctl up --reset` takes what the files say")
 
 
 async def _wait_ready(client: MeshClient, wish: Wish, screen: Screen, *, since: int, news: News) -> ReadyResult:

@@ -196,7 +196,8 @@ def shape_origin(side: Side | Document) -> PolicyOrigin:
         file=where.file,
         line=where.line,
         column=where.column,
-        revision=side.origin.revision,
+        # What is only looked at has no author, and no revision either.
+        revision=side.origin.revision if side.origin.author else 0,
         author=side.origin.author,
     )
 

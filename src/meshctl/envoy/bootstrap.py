@@ -8,27 +8,34 @@ from __future__ import annotations
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.overload import MAX_CONNECTIONS, MAX_HEAP, build_overload_manager
 from meshctl.envoy.sources import address_of, ads_source
 from meshctl.plan.model import PipeAddress
 
 XDS_CLUSTER = "control-plane"
-
-_MAX_CONNECTIONS = 20_000
 
 _BUCKET_RATIO = 1.2**0.5
 _BUCKETS = 122
 # Bounds a factor of sqrt(1.2) apart from 1 ms to about 60 s: two buckets make the 1.2x that canaries compare by.
 
 
-def build_bootstrap(*, node: str, mesh: str, admin_socket: str, ads_socket: str) -> str:
-    """The bootstrap of one sidecar as JSON."""
+def build_bootstrap(
+    *,
+    node: str,
+    mesh: str,
+    admin_socket: str,
+    ads_socket: str,
+    max_heap: int = MAX_HEAP,
+    max_connections: int = MAX_CONNECTIONS,
+) -> str:
+    """The bootstrap of one sidecar as JSON; beyond ``max_heap`` bytes or ``max_connections`` it sheds load."""
     config = pb.bootstrap_pb2.Bootstrap(
         node=pb.base_pb2.Node(id=node, cluster=mesh),
         admin=pb.bootstrap_pb2.Admin(address=address_of(PipeAddress(admin_socket))),
         static_resources=pb.bootstrap_pb2.Bootstrap.StaticResources(clusters=[_control_plane(ads_socket)]),
         dynamic_resources=_dynamic_resources(),
         stats_config=_stats_config(),
-        overload_manager=_overload_manager(),
+        overload_manager=build_overload_manager(max_heap=max_heap, max_connections=max_connections),
         layered_runtime=pb.bootstrap_pb2.LayeredRuntime(
             layers=[pb.bootstrap_pb2.RuntimeLayer(name="admin", admin_layer={})]
         ),
@@ -89,13 +96,3 @@ def _stats_config() -> Any:
     return pb.stats_pb2.StatsConfig(
         histogram_bucket_settings=[pb.stats_pb2.HistogramBucketSettings(match=everything, buckets=bounds)]
     )
-
-
-def _overload_manager() -> Any:
-    limit = pb.downstream_connections_pb2.DownstreamConnectionsConfig(
-        max_active_downstream_connections=_MAX_CONNECTIONS
-    )
-    monitor = pb.overload_pb2.ResourceMonitor(
-        name="envoy.resource_monitors.global_downstream_max_connections", typed_config=pb.any_of(limit)
-    )
-    return pb.overload_pb2.OverloadManager(resource_monitors=[monitor])

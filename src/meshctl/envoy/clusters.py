@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.balancing import build_thresholds, set_balancing, set_outlier_detection
 from meshctl.envoy.endpoints import build_assignment
 from meshctl.envoy.filters.dynamic_forward_proxy import dns_cache
 from meshctl.envoy.pb import CACHED
@@ -20,23 +21,12 @@ from meshctl.plan.model import (
     PassthroughCluster,
 )
 from meshctl.plan.policies.health_check import HealthCheckPlan
+from meshctl.plan.policies.limits import NO_CAPS, CapsPlan
 from meshctl.plan.policies.load_balancing import LoadBalancingPlan
-from meshctl.spec.policy_schema import Algorithm
-
-_LB_POLICY: dict[Algorithm, str] = {
-    "round_robin": "ROUND_ROBIN",
-    "least_request": "LEAST_REQUEST",
-    "random": "RANDOM",
-    "ring_hash": "RING_HASH",
-    "maglev": "MAGLEV",
-}
 
 _LOCAL_IDLE_TIMEOUT = 4.0
 # Many servers close an idle keep-alive connection after 5 s (Node.js does); a request sent at that very moment
 # would be lost. Closing first, on our side, leaves no such moment, and connecting on loopback costs next to nothing.
-
-_MAX_CONCURRENCY = 100_000
-# Envoy's built-in caps (1024 connections and requests) would fail requests that nobody asked to limit.
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -54,7 +44,8 @@ def build_cluster(plan: ClusterPlan) -> Any:
 
 
 def _mesh_cluster(plan: MeshCluster) -> Any:
-    cluster = _eds_cluster(plan.name, plan.connect_timeout, plan.load_balancing)
+    cluster = _eds_cluster(plan.name, plan.connect_timeout, plan.load_balancing, plan.caps)
+    set_outlier_detection(cluster, plan.outlier_detection)
     if plan.identity:
         cluster.transport_socket.CopyFrom(upstream_tls(plan.identity, http=plan.protocol != "tcp"))
     if plan.protocol != "tcp":
@@ -63,7 +54,7 @@ def _mesh_cluster(plan: MeshCluster) -> Any:
 
 
 def _local_cluster(plan: LocalCluster) -> Any:
-    cluster = _eds_cluster(plan.name, plan.connect_timeout, LoadBalancingPlan(algorithm="round_robin"))
+    cluster = _eds_cluster(plan.name, plan.connect_timeout, plan.load_balancing, NO_CAPS)
     if plan.health_check is not None:
         cluster.health_checks.append(_health_check(plan.health_check, host="localhost"))
         # A check that fails is the instance's answer for all callers: its connections need not be cut as well.
@@ -74,7 +65,9 @@ def _local_cluster(plan: LocalCluster) -> Any:
 
 
 def _external_cluster(plan: ExternalCluster) -> Any:
-    cluster = _cluster(plan.name, plan.connect_timeout, plan.load_balancing)
+    cluster = _cluster(plan.name, plan.connect_timeout, plan.caps)
+    set_balancing(cluster, plan.load_balancing)
+    set_outlier_detection(cluster, plan.outlier_detection)
     cluster.type = pb.cluster_pb2.Cluster.DiscoveryType.STRICT_DNS
     cluster.dns_lookup_family = pb.cluster_pb2.Cluster.DnsLookupFamily.V4_PREFERRED
     cluster.load_assignment.CopyFrom(build_assignment(plan.name, (Endpoint(host=plan.host, port=plan.port),)))
@@ -91,7 +84,7 @@ def _external_cluster(plan: ExternalCluster) -> Any:
 
 def _passthrough_cluster(plan: PassthroughCluster) -> Any:
     config = pb.dynamic_cluster_pb2.ClusterConfig(dns_cache_config=dns_cache())
-    cluster = _cluster(plan.name, plan.connect_timeout, None)
+    cluster = _cluster(plan.name, plan.connect_timeout, NO_CAPS)
     cluster.lb_policy = pb.cluster_pb2.Cluster.LbPolicy.CLUSTER_PROVIDED
     cluster.cluster_type.CopyFrom(
         pb.cluster_pb2.Cluster.CustomClusterType(
@@ -101,36 +94,20 @@ def _passthrough_cluster(plan: PassthroughCluster) -> Any:
     return cluster
 
 
-def _eds_cluster(name: str, connect_timeout: float, balancing: LoadBalancingPlan) -> Any:
-    cluster = _cluster(name, connect_timeout, balancing)
+def _eds_cluster(name: str, connect_timeout: float, balancing: LoadBalancingPlan, caps: CapsPlan) -> Any:
+    cluster = _cluster(name, connect_timeout, caps)
+    set_balancing(cluster, balancing)
     cluster.type = pb.cluster_pb2.Cluster.DiscoveryType.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(ads_source())
     return cluster
 
 
-def _cluster(name: str, connect_timeout: float, balancing: LoadBalancingPlan | None) -> Any:
-    thresholds = pb.circuit_breaker_pb2.CircuitBreakers.Thresholds(
-        max_connections=pb.uint32(_MAX_CONCURRENCY),
-        max_pending_requests=pb.uint32(_MAX_CONCURRENCY),
-        max_requests=pb.uint32(_MAX_CONCURRENCY),
-        # Retries never exceed a fifth of what is under way, so that a failing upstream is not stormed.
-        retry_budget=pb.circuit_breaker_pb2.CircuitBreakers.Thresholds.RetryBudget(
-            budget_percent=pb.percent_pb2.Percent(value=20.0), min_retry_concurrency=pb.uint32(10)
-        ),
-    )
-    cluster = pb.cluster_pb2.Cluster(
+def _cluster(name: str, connect_timeout: float, caps: CapsPlan) -> Any:
+    return pb.cluster_pb2.Cluster(
         name=name,
         connect_timeout=pb.duration(connect_timeout),
-        circuit_breakers=pb.circuit_breaker_pb2.CircuitBreakers(thresholds=[thresholds]),
+        circuit_breakers=pb.circuit_breaker_pb2.CircuitBreakers(thresholds=[build_thresholds(caps)]),
     )
-    if balancing is not None:
-        cluster.lb_policy = pb.cluster_pb2.Cluster.LbPolicy.Value(_LB_POLICY[balancing.algorithm])
-        # No panic mode: requests never go to instances known to be unhealthy.
-        cluster.common_lb_config.healthy_panic_threshold.SetInParent()
-        # Envoy would hold back changes of health for a second to merge them; they are wanted at once. Source:
-        # https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.proto (update_merge_window)
-        cluster.common_lb_config.update_merge_window.SetInParent()
-    return cluster
 
 
 def _set_protocol(cluster: Any, *, http2: bool, idle_timeout: float | None = None) -> None:

@@ -19,6 +19,7 @@ def build_assignment(cluster: str, endpoints: tuple[Endpoint, ...]) -> Any:
         pb.endpoint_components_pb2.LbEndpoint(
             endpoint=pb.endpoint_components_pb2.Endpoint(address=socket_address(item.host, item.port)),
             health_status=status.UNHEALTHY if item.health == "unhealthy" else status.UNKNOWN,
+            load_balancing_weight=None if item.weight == 1 else pb.uint32(item.weight),
         )
         for item in endpoints
     ]

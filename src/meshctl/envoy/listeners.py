@@ -7,11 +7,11 @@ from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.envoy.filters import build_filters
+from meshctl.envoy.local_replies import build_local_replies
 from meshctl.envoy.pb import CACHED
 from meshctl.envoy.sources import address_of, ads_source
 from meshctl.envoy.tls import downstream_tls
 from meshctl.plan.model import HttpListener, ListenerPlan, TcpListener
-from meshctl.plan.policies.retry import NOT_REACHED_HEADER
 
 _HCM = pb.http_connection_manager_pb2.HttpConnectionManager
 
@@ -58,6 +58,7 @@ def _connection_manager(plan: HttpListener) -> Any:
         server_header_transformation=_HCM.ServerHeaderTransformation.PASS_THROUGH,
         normalize_path=pb.bool_value(True),
         stream_idle_timeout=pb.duration(300.0),
+        local_reply_config=build_local_replies(plan),
     )
     manager.http2_protocol_options.allow_connect = True
     if plan.role == "gateway":
@@ -68,20 +69,6 @@ def _connection_manager(plan: HttpListener) -> Any:
         # there itself is removed.
         manager.forward_client_cert_details = _HCM.ForwardClientCertDetails.SANITIZE_SET
         manager.set_current_client_cert_details.uri = True
-        manager.local_reply_config.CopyFrom(_not_reached_reply())
     return pb.listener_components_pb2.Filter(
         name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(manager)
     )
-
-
-def _not_reached_reply() -> Any:
-    # UF: the connection to the instance failed; UH: it is not healthy. In both the request was never handed over,
-    # which the caller's sidecar cannot tell from the status alone.
-    flags = pb.accesslog_pb2.ResponseFlagFilter(flags=["UF", "UH"])
-    mapper = pb.http_connection_manager_pb2.ResponseMapper(
-        filter=pb.accesslog_pb2.AccessLogFilter(response_flag_filter=flags),
-        headers_to_add=[
-            pb.base_pb2.HeaderValueOption(header=pb.base_pb2.HeaderValue(key=NOT_REACHED_HEADER, value="1"))
-        ],
-    )
-    return pb.http_connection_manager_pb2.LocalReplyConfig(mappers=[mapper])

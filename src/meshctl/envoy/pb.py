@@ -10,7 +10,7 @@ from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.bootstrap.v3 import bootstrap_pb2
-from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import (
     address_pb2,
     base_pb2,
@@ -25,30 +25,39 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.metrics.v3 import stats_pb2
 from envoy.config.overload.v3 import overload_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as dynamic_cluster_pb2
 from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2
+from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
+from envoy.extensions.filters.http.adaptive_concurrency.v3 import adaptive_concurrency_pb2
+from envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
+from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
-from envoy.type.v3 import percent_pb2, range_pb2
+from envoy.type.v3 import percent_pb2, range_pb2, token_bucket_pb2
 from google.protobuf import any_pb2, duration_pb2, json_format, struct_pb2, wrappers_pb2
 
 __all__ = [
     "CACHED",
     "accesslog_pb2",
+    "adaptive_concurrency_pb2",
     "address_pb2",
     "any_of",
     "any_pb2",
     "base_pb2",
     "bool_value",
     "bootstrap_pb2",
+    "buffer_pb2",
+    "cel_pb2",
     "circuit_breaker_pb2",
     "cluster_pb2",
     "common_pb2",
@@ -60,6 +69,7 @@ __all__ = [
     "dynamic_forward_proxy_pb2",
     "endpoint_components_pb2",
     "endpoint_pb2",
+    "fixed_heap_pb2",
     "grpc_service_pb2",
     "health_check_pb2",
     "http_connection_manager_pb2",
@@ -67,12 +77,15 @@ __all__ = [
     "json_format",
     "listener_components_pb2",
     "listener_pb2",
+    "local_rate_limit_pb2",
     "lua_pb2",
+    "outlier_detection_pb2",
     "overload_pb2",
     "percent_pb2",
     "previous_hosts_pb2",
     "protocol_pb2",
     "range_pb2",
+    "ratelimit_pb2",
     "regex_pb2",
     "route_components_pb2",
     "route_pb2",
@@ -85,6 +98,7 @@ __all__ = [
     "substitution_format_string_pb2",
     "tcp_proxy_pb2",
     "tls_pb2",
+    "token_bucket_pb2",
     "uint32",
     "wrappers_pb2",
 ]

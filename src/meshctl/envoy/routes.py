@@ -69,9 +69,18 @@ def _match(match: Match) -> Any:
         built.headers.append(_header(":method", pb.string_pb2.StringMatcher(safe_regex=_regex(pattern))))
     if match.header_present:
         built.headers.append(pb.route_components_pb2.HeaderMatcher(name=match.header_present, present_match=True))
+    if match.body_over:
+        beyond = pb.range_pb2.Int64Range(start=match.body_over + 1, end=2**63 - 1)
+        built.headers.append(pb.route_components_pb2.HeaderMatcher(name="content-length", range_match=beyond))
+    if match.body_undeclared:
+        built.headers.extend(_absent(name) for name in ("content-length", "upgrade"))
     if match.single_label_host:
         built.headers.append(_header(":authority", pb.string_pb2.StringMatcher(safe_regex=_regex(_SINGLE_LABEL))))
     return built
+
+
+def _absent(name: str) -> Any:
+    return pb.route_components_pb2.HeaderMatcher(name=name, present_match=True, invert_match=True)
 
 
 def _header(name: str, matcher: Any) -> Any:

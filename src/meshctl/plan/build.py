@@ -10,30 +10,29 @@ from collections.abc import Iterable, Sequence
 from meshctl.identity.spiffe import spiffe_id
 from meshctl.plan.addresses import LOOPBACK, outbound_key, upstream_key
 from meshctl.plan.facts import Facts, InstanceFact
+from meshctl.plan.inbound import inbound_table
 from meshctl.plan.model import (
     ClusterPlan,
     Endpoint,
     EndpointsPlan,
     ExternalCluster,
-    Forward,
     HttpListener,
     InboundTls,
     ListenerPlan,
     LocalCluster,
-    Match,
     MeshCluster,
     MeshPlan,
     PassthroughCluster,
     PipeAddress,
     ProxyPlan,
-    Route,
     RouteTable,
     SocketAddress,
     TcpListener,
-    VirtualHost,
 )
 from meshctl.plan.policies.health_check import plan_health_check
-from meshctl.plan.policies.load_balancing import plan_load_balancing
+from meshctl.plan.policies.limits import plan_caps
+from meshctl.plan.policies.load_balancing import plan_load_balancing, plan_local_balancing, weight_of
+from meshctl.plan.policies.outlier_detection import plan_outlier_detection
 from meshctl.plan.policies.timeouts import CONNECT_TIMEOUT, EXTERNAL_CONNECT_TIMEOUT
 from meshctl.plan.routes import (
     GATEWAY,
@@ -45,10 +44,6 @@ from meshctl.plan.routes import (
     upstream_table,
 )
 from meshctl.spec.schema import Mesh, Service
-
-INSTANCE_HEADER = "x-meshctl-instance"
-VERSION_HEADER = "x-meshctl-version"
-"""Set on every answer by the sidecar of the instance that gave it."""
 
 
 def build(mesh: Mesh, facts: Facts) -> MeshPlan:
@@ -73,7 +68,7 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
     circuit_file = facts.circuit_files.get(service.name, "")
     own = [i for i in sorted(facts.instances, key=lambda i: i.id) if i.service == service.name]
     listeners: list[ListenerPlan] = [_inbound_listener(mesh, service, instance) for instance in own]
-    tables = [_inbound_table(instance) for instance in own if service.protocol != "tcp"]
+    tables = [inbound_table(mesh, service, instance) for instance in own if service.protocol != "tcp"]
     listeners.append(
         HttpListener(
             name="outbound",
@@ -159,24 +154,13 @@ def _inbound_listener(mesh: Mesh, service: Service, instance: InstanceFact) -> L
     return HttpListener(name=name, address=address, role="inbound", route_table=name, tls=tls)
 
 
-def _inbound_table(instance: InstanceFact) -> RouteTable:
-    # The caller's sidecar keeps the time and retries; here a request is only handed on.
-    action = Forward(
-        split=((f"local/{instance.id}", 100),),
-        timeout=0.0,
-        response_headers=((INSTANCE_HEADER, instance.id), (VERSION_HEADER, instance.version)),
-    )
-    route = Route(name=instance.service, match=Match(), action=action)
-    host = VirtualHost(name=instance.id, domains=("*",), routes=(route,))
-    return RouteTable(name=f"inbound/{instance.id}", virtual_hosts=(host,))
-
-
 def _local_cluster(service: Service, instance: InstanceFact) -> LocalCluster:
     return LocalCluster(
         name=f"local/{instance.id}",
         protocol=service.protocol,
         health_check=plan_health_check(service),
         connect_timeout=CONNECT_TIMEOUT,
+        load_balancing=plan_local_balancing(service),
     )
 
 
@@ -202,9 +186,11 @@ def _upstream_clusters(
                     protocol=upstream.protocol,
                     load_balancing=plan_load_balancing(upstream),
                     connect_timeout=CONNECT_TIMEOUT,
+                    outlier_detection=plan_outlier_detection(upstream),
+                    caps=plan_caps(upstream),
                 )
             )
-            endpoints.append(_mesh_endpoints(name, [i for i in instances if i.version == version]))
+            endpoints.append(_mesh_endpoints(upstream, name, [i for i in instances if i.version == version]))
     return clusters, endpoints
 
 
@@ -212,11 +198,16 @@ def _identity_of(mesh: Mesh, upstream: Service) -> str:
     return spiffe_id(mesh.trust_domain, upstream.name) if upstream.policies.security.mtls != "off" else ""
 
 
-def _mesh_endpoints(cluster: str, instances: Iterable[InstanceFact]) -> EndpointsPlan:
+def _mesh_endpoints(upstream: Service, cluster: str, instances: Iterable[InstanceFact]) -> EndpointsPlan:
     # Those that never were ready, and those being drained, are not endpoints at all: a draining one would be
     # sent requests still if it were the only one.
     shown = [
-        Endpoint(host=LOOPBACK, port=i.inbound_port, health="healthy" if i.health == "healthy" else "unhealthy")
+        Endpoint(
+            host=LOOPBACK,
+            port=i.inbound_port,
+            health="healthy" if i.health == "healthy" else "unhealthy",
+            weight=weight_of(upstream, i.id),
+        )
         for i in sorted(instances, key=lambda i: i.id)
         if i.health in ("healthy", "unhealthy")
     ]
@@ -236,4 +227,6 @@ def _external_cluster(service: Service, facts: Facts) -> ExternalCluster:
         load_balancing=plan_load_balancing(service),
         health_check=plan_health_check(service),
         connect_timeout=EXTERNAL_CONNECT_TIMEOUT,
+        outlier_detection=plan_outlier_detection(service),
+        caps=plan_caps(service),
     )

@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.health_check import HealthCheckPlan
-from meshctl.plan.policies.load_balancing import LoadBalancingPlan
+from meshctl.plan.policies.limits import NO_CAPS, AdaptiveConcurrencyPlan, BufferPlan, CapsPlan
+from meshctl.plan.policies.load_balancing import ROUND_ROBIN, LoadBalancingPlan
+from meshctl.plan.policies.outlier_detection import OutlierPlan
+from meshctl.plan.policies.rate_limits import RateLimitPlan
 from meshctl.plan.policies.retry import RetryPlan
 
 EndpointHealth = Literal["healthy", "unhealthy"]
@@ -75,7 +79,7 @@ class TcpListener:
 ListenerPlan = HttpListener | TcpListener
 
 
-FilterPlan = object
+FilterPlan = CircuitBreakerPlan | AdaptiveConcurrencyPlan | BufferPlan | RateLimitPlan
 """What an HTTP filter is to do for a route or for all routes of a virtual host: one type for each policy that has a
 filter of its own (in ``plan.policies``), translated by the module of that filter in ``envoy.filters``.
 """
@@ -83,12 +87,18 @@ filter of its own (in ``plan.policies``), translated by the module of that filte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """What a request must look like; all given conditions hold at once. ``path_prefix`` counts whole segments."""
+    """What a request must look like; all given conditions hold at once. ``path_prefix`` counts whole segments.
+
+    ``body_over`` is for bodies that declare more bytes than this (0: any), ``body_undeclared`` for those whose length
+    is not declared; neither is for upgraded connections.
+    """
 
     path_prefix: str = "/"
     methods: tuple[str, ...] = ()
     header_present: str = ""
     single_label_host: bool = False
+    body_over: int = 0
+    body_undeclared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +127,8 @@ class Reply:
 class Route:
     """One rule of a virtual host; the first that matches wins.
 
-    ``filters`` switches HTTP filters on for what it matches; each type at most once. Where the virtual host has one of
-    the same type, the route's holds.
+    ``filters`` switches HTTP filters on for what it matches; each filter at most once. Where the virtual host switches
+    the same filter on, the route's plan holds.
     """
 
     name: str
@@ -157,6 +167,8 @@ class MeshCluster:
     protocol: AppProtocol
     load_balancing: LoadBalancingPlan
     connect_timeout: float
+    outlier_detection: OutlierPlan | None = None
+    caps: CapsPlan = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +179,7 @@ class LocalCluster:
     protocol: AppProtocol
     health_check: HealthCheckPlan | None
     connect_timeout: float
+    load_balancing: LoadBalancingPlan = ROUND_ROBIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +195,8 @@ class ExternalCluster:
     load_balancing: LoadBalancingPlan
     health_check: HealthCheckPlan | None
     connect_timeout: float
+    outlier_detection: OutlierPlan | None = None
+    caps: CapsPlan = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,11 +212,12 @@ ClusterPlan = MeshCluster | LocalCluster | ExternalCluster | PassthroughCluster
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One address of a cluster."""
+    """One address of a cluster; its share of the requests is its ``weight`` among those of the others."""
 
     host: str
     port: int
     health: EndpointHealth = "healthy"
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

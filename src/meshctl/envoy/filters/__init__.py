@@ -11,19 +11,34 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from meshctl.envoy import pb
-from meshctl.envoy.filters import circuit_breaker, dynamic_forward_proxy, router
+from meshctl.envoy.filters import (
+    adaptive_concurrency,
+    buffer,
+    circuit_breaker,
+    dynamic_forward_proxy,
+    rate_limit,
+    router,
+)
 from meshctl.plan.model import FilterPlan, HttpListener
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
+from meshctl.plan.policies.limits import AdaptiveConcurrencyPlan, BufferPlan
+from meshctl.plan.policies.rate_limits import RateLimitPlan
 
 
 class Switch(NamedTuple):
-    """How a policy switches a filter on: the filter's name, and its configuration for a route as a message."""
+    """How a policy switches a filter on: the filter's name, and its configuration for a route as a message.
 
-    filter: str
+    The name may hang on the plan, where a chain holds several filters of a kind.
+    """
+
+    filter: str | Callable[[Any], str]
     configure: Callable[[Any], Any]
 
 
 FILTER_CHAIN: tuple[Callable[[HttpListener], Any | None], ...] = (
+    *rate_limit.SLOTS,
+    adaptive_concurrency.build,
+    buffer.build,
     circuit_breaker.build,
     dynamic_forward_proxy.build,
     router.build,
@@ -31,6 +46,9 @@ FILTER_CHAIN: tuple[Callable[[HttpListener], Any | None], ...] = (
 """Each builds its filter for a listener, or None where it can never be needed. A request passes them in this order."""
 
 SWITCHES: dict[type[Any], Switch] = {
+    AdaptiveConcurrencyPlan: Switch(adaptive_concurrency.NAME, adaptive_concurrency.configure),
+    BufferPlan: Switch(buffer.NAME, buffer.configure),
+    RateLimitPlan: Switch(rate_limit.filter_name, rate_limit.configure),
     CircuitBreakerPlan: Switch(circuit_breaker.NAME, circuit_breaker.configure),
 }
 """The filter of each type of FilterPlan."""
@@ -45,4 +63,5 @@ def switch_on(target: Any, plans: Iterable[FilterPlan]) -> None:
     """Switch filters on for a route or a virtual host: ``target`` is its message."""
     for plan in plans:
         switch = SWITCHES[type(plan)]
-        target.typed_per_filter_config[switch.filter].CopyFrom(pb.any_of(switch.configure(plan)))
+        name = switch.filter if isinstance(switch.filter, str) else switch.filter(plan)
+        target.typed_per_filter_config[name].CopyFrom(pb.any_of(switch.configure(plan)))

@@ -10,11 +10,33 @@ from meshctl.spec.schema import Service
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBalancingPlan:
-    """The algorithm. No share of unhealthy instances makes a caller send to them all the same (no panic mode)."""
+    """The algorithm. New instances get their full share after ``slow_start`` seconds.
 
-    algorithm: Algorithm
+    With less than ``panic_threshold`` percent of the instances healthy, requests go to all of them; 0 means that they
+    never go to one known to be unhealthy.
+    """
+
+    algorithm: Algorithm = "round_robin"
+    slow_start: float = 0.0
+    panic_threshold: float = 0.0
+
+
+ROUND_ROBIN = LoadBalancingPlan()
 
 
 def plan_load_balancing(service: Service) -> LoadBalancingPlan:
     """How callers of a service choose an instance."""
-    return LoadBalancingPlan(algorithm=service.policies.load_balancing.algorithm)
+    policy = service.policies.load_balancing
+    return LoadBalancingPlan(
+        algorithm=policy.algorithm, slow_start=policy.slow_start, panic_threshold=policy.panic_threshold
+    )
+
+
+def plan_local_balancing(service: Service) -> LoadBalancingPlan:
+    """How a sidecar hands on to its own instance: where callers may send to an unhealthy one, it gets the request."""
+    return LoadBalancingPlan(panic_threshold=service.policies.load_balancing.panic_threshold)
+
+
+def weight_of(service: Service, instance: str) -> int:
+    """The weight of one instance among those of its version."""
+    return dict(service.policies.load_balancing.weights).get(instance, 1)
