@@ -1,8 +1,8 @@
 """What a sidecar adds to the answers that it gives itself, so that they can be told from those of services.  Pure.
 
 Envoy puts such an answer to the first mapper whose filter matches. By flags: UF, the connection to the instance
-failed; UH, it is not healthy; UO, a cap was reached; OM, the sidecar itself is short of memory. A filter that has no
-flag of its own, or sets it too late, is known by the details of its answer, which takes an expression in CEL. Source:
+failed; UH, it is not healthy; UO, a cap was reached. Where Envoy sets no flag, or sets it too late, an answer is known
+by its details, which takes an expression in CEL. Source:
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/local_reply
 """
 
@@ -32,7 +32,7 @@ _TOO_LARGE = "meshctl: the request body is longer than the service takes (limits
 
 def build_local_replies(plan: HttpListener) -> Any:
     """What the answers of a listener's own are given."""
-    mappers = [_overloaded(_flags("OM"), "sidecar", _SIDECAR)]
+    mappers = [_overloaded(_details("overload"), "sidecar", _SIDECAR)]
     if plan.role == "inbound":
         # The request was never handed over, which the caller's sidecar cannot tell from the status alone.
         not_reached = (NOT_REACHED_HEADER, "1")

@@ -1,7 +1,7 @@
 """How a sidecar sheds load rather than dying: its overload manager.  Pure.
 
 Envoy looks at its heap a few times a second. As it fills up, the sidecar gives memory back to the system, has idle
-clients connect anew, resets the streams that hold most, answers requests with 503 (flag OM), and at last takes no
+clients connect anew, resets the streams that hold most, answers requests with 503, and at last takes no
 connections. Each of these ends when the heap is below its threshold again. Source:
 https://www.envoyproxy.io/docs/envoy/latest/configuration/operations/overload_manager/overload_manager
 """

@@ -37,6 +37,13 @@ def test_latencies_are_counted_finely_enough_to_be_compared() -> None:
     assert all(high / low < 1.1 for low, high in itertools.pairwise(bounds))
 
 
+def test_a_sidecar_bounds_its_memory_and_its_connections() -> None:
+    heap, connections = json.loads(build())["overload_manager"]["resource_monitors"]
+    assert heap["typed_config"]["max_heap_size_bytes"] == str(256 * 2**20)
+    # Each may take two file descriptors of the 8,192 that the keeper gives; an Envoy without any crashes.
+    assert int(connections["typed_config"]["max_active_downstream_connections"]) * 2 < 8192
+
+
 def test_the_same_sidecar_gets_the_same_bytes() -> None:
     """Invariant 1."""
     assert build() == build()
