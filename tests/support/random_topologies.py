@@ -145,6 +145,11 @@ _BALANCING: dict[str, st.SearchStrategy[Any]] = {
     "health_check": st.one_of(_CHECK, st.just(False)),
     "panic_threshold": st.integers(0, 100),
 }
+_RULE = st.fixed_dictionaries(
+    # Such rules fit every service, whatever it speaks.
+    {"name": st.sampled_from(["r", "s"]), "action": st.sampled_from(["allow", "deny"])},
+    optional={"from": st.just(["anonymous"])},
+)
 _POLICIES: dict[str, st.SearchStrategy[Any]] = {
     "timeout": _DURATIONS,
     "retry_policy": _RETRY,
@@ -174,5 +179,13 @@ _POLICIES: dict[str, st.SearchStrategy[Any]] = {
             },
         ),
     ),
-    "security": st.fixed_dictionaries({"mtls": st.booleans()}),
+    "security": st.fixed_dictionaries(
+        {"mtls": st.sampled_from([True, "strict", "permissive", False])},
+        optional={
+            "authz_policy": st.sampled_from(["rbac", "rbac", "none"]),
+            "default": st.sampled_from(["allow", "deny"]),
+            "audit": st.booleans(),
+            "rules": st.lists(_RULE, max_size=2, unique_by=lambda rule: str(rule["name"])),
+        },
+    ),
 }

@@ -9,9 +9,14 @@ from meshctl.envoy import pb
 from meshctl.envoy.filters import build_filters
 from meshctl.envoy.local_replies import build_local_replies
 from meshctl.envoy.pb import CACHED
+from meshctl.envoy.refusals import refusal_log
 from meshctl.envoy.sources import address_of, ads_source
 from meshctl.envoy.tls import downstream_tls
 from meshctl.plan.model import HttpListener, ListenerPlan, TcpListener
+from meshctl.plan.policies.mtls import InboundTls
+
+_SILENCE = 0.5
+# Seconds until a client that has not said anything is taken for one of plain text, where the server speaks first.
 
 _HCM = pb.http_connection_manager_pb2.HttpConnectionManager
 
@@ -20,20 +25,39 @@ _HCM = pb.http_connection_manager_pb2.HttpConnectionManager
 def build_listener(plan: ListenerPlan) -> Any:
     """The listener of one plan."""
     network_filter = _tcp_proxy(plan) if isinstance(plan, TcpListener) else _connection_manager(plan)
-    chain = pb.listener_components_pb2.FilterChain(filters=[network_filter])
-    if plan.tls is not None:
-        chain.transport_socket.CopyFrom(downstream_tls(plan.tls.trust_domain))
     listener = pb.listener_pb2.Listener(
         name=plan.name,
         address=address_of(plan.address),
         stat_prefix=plan.name,
-        filter_chains=[chain],
         # One worker, so nothing is to be balanced; without SO_REUSEPORT a taken port is an error, not a silent share.
         enable_reuse_port=pb.bool_value(False),
     )
+    if plan.tls is None:
+        listener.filter_chains.add(filters=[network_filter])
+    else:
+        _add_chains(listener, plan.tls, network_filter)
     directions = pb.base_pb2.TrafficDirection
     listener.traffic_direction = directions.INBOUND if plan.role == "inbound" else directions.OUTBOUND
     return listener
+
+
+def _add_chains(listener: Any, tls: InboundTls, network_filter: Any) -> None:
+    # What a connection speaks is looked at in any case, so that to take plain text or no more of it changes nothing
+    # but the list of chains: Envoy then leaves the connections of the other chain alone. A client that says nothing
+    # for a while is taken for one of plain text.
+    inspector = pb.any_of(pb.tls_inspector_pb2.TlsInspector())
+    listener.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
+    listener.listener_filters_timeout.CopyFrom(pb.duration(_SILENCE))
+    listener.continue_on_listener_filters_timeout = True
+    listener.filter_chains.add(
+        name="mtls",
+        filter_chain_match={"transport_protocol": "tls"},
+        filters=[network_filter],
+        transport_socket=downstream_tls(tls),
+    )
+    if tls.plain:
+        match = {"transport_protocol": "raw_buffer"}
+        listener.filter_chains.add(name="plain", filter_chain_match=match, filters=[network_filter])
 
 
 def _tcp_proxy(plan: TcpListener) -> Any:
@@ -69,6 +93,7 @@ def _connection_manager(plan: HttpListener) -> Any:
         # there itself is removed.
         manager.forward_client_cert_details = _HCM.ForwardClientCertDetails.SANITIZE_SET
         manager.set_current_client_cert_details.uri = True
+        manager.access_log.append(refusal_log(plan.name))
     return pb.listener_components_pb2.Filter(
         name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(manager)
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.envoy.filters.rate_limit import NAME_HEADER
+from meshctl.envoy.refusals import refused_reply
 from meshctl.plan.model import HttpListener
 from meshctl.plan.policies.retry import NOT_REACHED_HEADER
 
@@ -40,6 +41,7 @@ def build_local_replies(plan: HttpListener) -> Any:
         adaptive = _overloaded(_details("reached_concurrency_limit"), "adaptive-concurrency", _ADAPTIVE)
         adaptive.headers_to_add.append(_header(*not_reached))
         mappers += [
+            refused_reply(plan.name),
             adaptive,
             _MAPPER(filter=_details("local_rate_limited"), body_format_override=_text(_RATE)),
             _MAPPER(filter=_details("request_payload_too_large"), body_format_override=_text(_TOO_LARGE)),

@@ -24,8 +24,10 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.metrics.v3 import stats_pb2
 from envoy.config.overload.v3 import overload_pb2
+from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as dynamic_cluster_pb2
 from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2
 from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
@@ -34,17 +36,24 @@ from envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.matching.common_inputs.ssl.v3 import ssl_inputs_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
 from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-from envoy.type.matcher.v3 import regex_pb2, string_pb2
+from envoy.type.matcher.v3 import http_inputs_pb2, metadata_pb2, regex_pb2, string_pb2, value_pb2
 from envoy.type.v3 import percent_pb2, range_pb2, token_bucket_pb2
 from google.protobuf import any_pb2, duration_pb2, json_format, struct_pb2, wrappers_pb2
+from xds.core.v3 import extension_pb2 as xds_extension_pb2
+from xds.type.matcher.v3 import matcher_pb2
+from xds.type.matcher.v3 import regex_pb2 as xds_regex_pb2
+from xds.type.matcher.v3 import string_pb2 as xds_string_pb2
 
 __all__ = [
     "CACHED",
@@ -73,12 +82,16 @@ __all__ = [
     "grpc_service_pb2",
     "health_check_pb2",
     "http_connection_manager_pb2",
+    "http_inputs_pb2",
     "http_protocol_options_pb2",
+    "http_rbac_pb2",
     "json_format",
     "listener_components_pb2",
     "listener_pb2",
     "local_rate_limit_pb2",
     "lua_pb2",
+    "matcher_pb2",
+    "metadata_pb2",
     "outlier_detection_pb2",
     "overload_pb2",
     "percent_pb2",
@@ -86,21 +99,29 @@ __all__ = [
     "protocol_pb2",
     "range_pb2",
     "ratelimit_pb2",
+    "rbac_pb2",
     "regex_pb2",
     "route_components_pb2",
     "route_pb2",
     "router_pb2",
     "secret_pb2",
     "serialize",
+    "ssl_inputs_pb2",
     "stats_pb2",
+    "stream_pb2",
     "string_pb2",
     "struct_pb2",
     "substitution_format_string_pb2",
     "tcp_proxy_pb2",
+    "tls_inspector_pb2",
     "tls_pb2",
     "token_bucket_pb2",
     "uint32",
+    "value_pb2",
     "wrappers_pb2",
+    "xds_extension_pb2",
+    "xds_regex_pb2",
+    "xds_string_pb2",
 ]
 
 CACHED = 4096

@@ -11,16 +11,25 @@ from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.envoy.sources import ads_source
+from meshctl.identity.spiffe import spiffe_id
+from meshctl.plan.policies.mtls import InboundTls, Peers
 
 LEAF_SECRET = "leaf"  # noqa: S105 - the name of a resource
 ROOTS_SECRET = "roots"  # noqa: S105
+PEERS_SECRET = "peers"  # noqa: S105
 
 
-def downstream_tls(trust_domain: str) -> Any:
-    """The transport socket of an inbound listener: a client certificate of the trust domain is required."""
-    prefix = pb.string_pb2.StringMatcher(prefix=f"spiffe://{trust_domain}/")
+def downstream_tls(plan: InboundTls) -> Any:
+    """The transport socket of an inbound listener: a client certificate of the trust domain is required.
+
+    Where clients are listed, who is on the list comes by SDS, so that it changes without a new listener.
+    """
+    common = _common(_any_of(plan.trust_domain), alpn=("h2", "http/1.1"))
+    if plan.listed:
+        common = _common(_any_of(plan.trust_domain), alpn=())
+        common.validation_context_sds_secret_config.CopyFrom(_sds(PEERS_SECRET))
     context = pb.tls_pb2.DownstreamTlsContext(
-        common_tls_context=_common(prefix, alpn=("h2", "http/1.1")),
+        common_tls_context=common,
         require_client_certificate=pb.bool_value(True),
     )
     return _socket(context)
@@ -66,12 +75,34 @@ def build_secrets(leaf_chain: bytes, leaf_key: bytes, roots: bytes) -> tuple[Any
     )
 
 
-def _common(peer: Any, *, alpn: tuple[str, ...]) -> Any:
-    matcher = pb.common_pb2.SubjectAltNameMatcher(
-        san_type=pb.common_pb2.SubjectAltNameMatcher.SanType.URI, matcher=peer
+def build_peers(peers: Peers, roots: bytes) -> Any:
+    """The secret that says who may connect to listeners whose clients are listed."""
+    allowed = [_any_of(peers.trust_domain)]
+    if peers.names is not None:
+        # Without any matcher everybody would do; no SPIFFE ID is empty.
+        identities = [spiffe_id(peers.trust_domain, name) for name in peers.names] or ["(nobody)"]
+        allowed = [pb.string_pb2.StringMatcher(exact=identity) for identity in identities]
+    context = pb.common_pb2.CertificateValidationContext(
+        trusted_ca=pb.base_pb2.DataSource(inline_bytes=roots),
+        match_typed_subject_alt_names=[_san(matcher) for matcher in allowed],
     )
+    return pb.secret_pb2.Secret(name=PEERS_SECRET, validation_context=context)
+
+
+def _any_of(trust_domain: str) -> Any:
+    return pb.string_pb2.StringMatcher(prefix=f"spiffe://{trust_domain}/")
+
+
+def _san(matcher: Any) -> Any:
+    kind = pb.common_pb2.SubjectAltNameMatcher.SanType.URI
+    return pb.common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=matcher)
+
+
+def _common(peer: Any, *, alpn: tuple[str, ...]) -> Any:
     combined = pb.tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
-        default_validation_context=pb.common_pb2.CertificateValidationContext(match_typed_subject_alt_names=[matcher]),
+        default_validation_context=pb.common_pb2.CertificateValidationContext(
+            match_typed_subject_alt_names=[_san(peer)]
+        ),
         validation_context_sds_secret_config=_sds(ROOTS_SECRET),
     )
     return pb.tls_pb2.CommonTlsContext(

@@ -14,7 +14,7 @@ from meshctl.envoy.clusters import build_cluster
 from meshctl.envoy.endpoints import build_assignment
 from meshctl.envoy.listeners import build_listener
 from meshctl.envoy.routes import build_route_table
-from meshctl.envoy.tls import build_secrets
+from meshctl.envoy.tls import build_peers, build_secrets
 from meshctl.plan.model import Forward, HttpListener, LocalCluster, MeshCluster, ProxyPlan, RouteTable, TcpListener
 
 
@@ -49,7 +49,9 @@ def _resources(plan: ProxyPlan, credentials: Credentials) -> Iterator[Translated
     for item in plan.endpoints:
         message = build_assignment(item.cluster, item.endpoints)
         yield Translated(kind="endpoints", name=item.cluster, message=message)
-    secrets = build_secrets(credentials.leaf_chain, credentials.leaf_key, credentials.roots)
+    secrets = [*build_secrets(credentials.leaf_chain, credentials.leaf_key, credentials.roots)]
+    if plan.peers is not None:
+        secrets.append(build_peers(plan.peers, credentials.roots))
     for secret in secrets:
         yield Translated(kind="secret", name=secret.name, message=secret)
     for listener in plan.listeners:

@@ -6,18 +6,18 @@ Invariant 1: the same mesh and facts give the same plan, everything sorted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from meshctl.identity.spiffe import spiffe_id
 from meshctl.plan.addresses import LOOPBACK, outbound_key, upstream_key
 from meshctl.plan.facts import Facts, InstanceFact
-from meshctl.plan.inbound import inbound_table
+from meshctl.plan.inbound import inbound_listener, inbound_table, transport_of
 from meshctl.plan.model import (
     ClusterPlan,
     Endpoint,
     EndpointsPlan,
     ExternalCluster,
     HttpListener,
-    InboundTls,
     ListenerPlan,
     LocalCluster,
     MeshCluster,
@@ -32,6 +32,7 @@ from meshctl.plan.model import (
 from meshctl.plan.policies.health_check import plan_health_check
 from meshctl.plan.policies.limits import plan_caps
 from meshctl.plan.policies.load_balancing import plan_load_balancing, plan_local_balancing, weight_of
+from meshctl.plan.policies.mtls import plan_peers
 from meshctl.plan.policies.outlier_detection import plan_outlier_detection
 from meshctl.plan.policies.timeouts import CONNECT_TIMEOUT, EXTERNAL_CONNECT_TIMEOUT
 from meshctl.plan.routes import (
@@ -67,8 +68,8 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
     upstreams = upstreams_of(mesh, service, facts)
     circuit_file = facts.circuit_files.get(service.name, "")
     own = [i for i in sorted(facts.instances, key=lambda i: i.id) if i.service == service.name]
-    listeners: list[ListenerPlan] = [_inbound_listener(mesh, service, instance) for instance in own]
-    tables = [inbound_table(mesh, service, instance) for instance in own if service.protocol != "tcp"]
+    listeners: list[ListenerPlan] = [inbound_listener(mesh, service, instance, facts) for instance in own]
+    tables = [inbound_table(mesh, service, instance, facts) for instance in own if service.protocol != "tcp"]
     listeners.append(
         HttpListener(
             name="outbound",
@@ -97,7 +98,8 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
         clusters.append(_local_cluster(service, instance))
         local = (Endpoint(host=instance.host, port=instance.port),) if instance.listening else ()
         endpoints.append(EndpointsPlan(cluster=f"local/{instance.id}", endpoints=local))
-    return _proxy(mesh, service.name, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
+    proxy = _proxy(mesh, service.name, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
+    return replace(proxy, peers=plan_peers(mesh, service, facts.open_services) if own else None)
 
 
 def _plan_gateway(mesh: Mesh, facts: Facts) -> ProxyPlan:
@@ -145,15 +147,6 @@ def _proxy(
     )
 
 
-def _inbound_listener(mesh: Mesh, service: Service, instance: InstanceFact) -> ListenerPlan:
-    name = f"inbound/{instance.id}"
-    address = SocketAddress(LOOPBACK, instance.inbound_port)
-    tls = InboundTls(trust_domain=mesh.trust_domain) if service.policies.security.mtls != "off" else None
-    if service.protocol == "tcp":
-        return TcpListener(name=name, address=address, role="inbound", split=((f"local/{instance.id}", 100),), tls=tls)
-    return HttpListener(name=name, address=address, role="inbound", route_table=name, tls=tls)
-
-
 def _local_cluster(service: Service, instance: InstanceFact) -> LocalCluster:
     return LocalCluster(
         name=f"local/{instance.id}",
@@ -194,8 +187,8 @@ def _upstream_clusters(
     return clusters, endpoints
 
 
-def _identity_of(mesh: Mesh, upstream: Service) -> str:
-    return spiffe_id(mesh.trust_domain, upstream.name) if upstream.policies.security.mtls != "off" else ""
+def _identity_of(mesh: Mesh, upstream: Service, facts: Facts) -> str:
+    return spiffe_id(mesh.trust_domain, upstream.name) if transport_of(upstream, facts).encrypted else ""
 
 
 def _mesh_endpoints(upstream: Service, cluster: str, instances: Iterable[InstanceFact]) -> EndpointsPlan:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from meshctl.plan.policies.mtls import Transport
+
 InstanceHealth = Literal["healthy", "unhealthy", "draining", "starting"]
 
 
@@ -34,7 +36,8 @@ class Facts:
     ``system_roots`` is the PEM file of the authorities that this machine trusts;
     ``gateway_pipe`` is the unix socket through which the command line calls any service as the gateway;
     ``circuit_files`` are those in which sidecars keep the state of circuit breakers, by node;
-    ``open_services`` were registered without being in the topology, so that every service may call them.
+    ``open_services`` were registered without being in the topology, so that every service may call them;
+    ``transports`` are how services are reached while that changes, step by step, instead of as their policy says.
     """
 
     instances: tuple[InstanceFact, ...]
@@ -43,3 +46,4 @@ class Facts:
     system_roots: str = "/etc/ssl/certs/ca-certificates.crt"
     open_services: tuple[str, ...] = ()
     circuit_files: Mapping[str, str] = field(default_factory=dict)
+    transports: Mapping[str, Transport] = field(default_factory=dict)

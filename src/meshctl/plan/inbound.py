@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from meshctl.plan.facts import InstanceFact
-from meshctl.plan.model import FilterPlan, Forward, Match, Reply, Route, RouteTable, VirtualHost
+from meshctl.plan.addresses import LOOPBACK
+from meshctl.plan.facts import Facts, InstanceFact
+from meshctl.plan.model import (
+    FilterPlan,
+    Forward,
+    HttpListener,
+    ListenerPlan,
+    Match,
+    Reply,
+    Route,
+    RouteTable,
+    SocketAddress,
+    TcpListener,
+    VirtualHost,
+)
+from meshctl.plan.policies.authorization import AuthorizationPlan, plan_authorization
 from meshctl.plan.policies.limits import BufferPlan, plan_adaptive_concurrency, plan_max_bytes
+from meshctl.plan.policies.mtls import Transport, plan_inbound_tls, plan_transport
 from meshctl.plan.policies.rate_limits import plan_rate_limits
 from meshctl.spec.schema import Mesh, Service
 
@@ -13,20 +28,45 @@ VERSION_HEADER = "x-meshctl-version"
 """Set on every answer by the sidecar of the instance that gave it."""
 
 
-def inbound_table(mesh: Mesh, service: Service, instance: InstanceFact) -> RouteTable:
-    """The table of the listener of one instance: all that its service limits, then the instance itself."""
+def inbound_listener(mesh: Mesh, service: Service, instance: InstanceFact, facts: Facts) -> ListenerPlan:
+    """The listener of one instance, and what it takes."""
+    name = f"inbound/{instance.id}"
+    address = SocketAddress(LOOPBACK, instance.inbound_port)
+    tls = plan_inbound_tls(mesh, service, transport_of(service, facts), _authorization_of(mesh, service, facts))
+    if service.protocol == "tcp":
+        return TcpListener(name=name, address=address, role="inbound", split=((f"local/{instance.id}", 100),), tls=tls)
+    return HttpListener(name=name, address=address, role="inbound", route_table=name, tls=tls)
+
+
+def transport_of(service: Service, facts: Facts) -> Transport:
+    """How a service is reached at this moment."""
+    return facts.transports.get(service.name) or plan_transport(service)
+
+
+def inbound_table(mesh: Mesh, service: Service, instance: InstanceFact, facts: Facts) -> RouteTable:
+    """The table of the listener of one instance: whom it lets in, all that it limits, then the instance itself."""
     host = VirtualHost(
         name=instance.id,
         domains=("*",),
         routes=(*_size_routes(service, instance), _route(instance)),
-        filters=_filters(mesh, service),
+        filters=_filters(mesh, service, facts),
     )
     return RouteTable(name=f"inbound/{instance.id}", virtual_hosts=(host,))
 
 
-def _filters(mesh: Mesh, service: Service) -> tuple[FilterPlan, ...]:
+def _authorization_of(mesh: Mesh, service: Service, facts: Facts) -> AuthorizationPlan | None:
+    changing = transport_of(service, facts).takes_plain
+    return plan_authorization(mesh, service, facts.open_services, changing=changing)
+
+
+def _filters(mesh: Mesh, service: Service, facts: Facts) -> tuple[FilterPlan, ...]:
+    authorization = _authorization_of(mesh, service, facts)
     adaptive = plan_adaptive_concurrency(service)
-    return (*plan_rate_limits(service, mesh.trust_domain), *(() if adaptive is None else (adaptive,)))
+    return (
+        *(() if authorization is None else (authorization,)),
+        *plan_rate_limits(service, mesh.trust_domain),
+        *(() if adaptive is None else (adaptive,)),
+    )
 
 
 def _route(instance: InstanceFact, match: Match | None = None, filters: tuple[FilterPlan, ...] = ()) -> Route:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from meshctl.plan.policies.authorization import AuthorizationPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.health_check import HealthCheckPlan
 from meshctl.plan.policies.limits import NO_CAPS, AdaptiveConcurrencyPlan, BufferPlan, CapsPlan
 from meshctl.plan.policies.load_balancing import ROUND_ROBIN, LoadBalancingPlan
+from meshctl.plan.policies.mtls import InboundTls, Peers
 from meshctl.plan.policies.outlier_detection import OutlierPlan
 from meshctl.plan.policies.rate_limits import RateLimitPlan
 from meshctl.plan.policies.retry import RetryPlan
@@ -38,13 +40,6 @@ class PipeAddress:
 
 
 Address = SocketAddress | PipeAddress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InboundTls:
-    """A listener that wants mTLS: only clients of ``trust_domain`` with a certificate of the mesh's CA may connect."""
-
-    trust_domain: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +74,7 @@ class TcpListener:
 ListenerPlan = HttpListener | TcpListener
 
 
-FilterPlan = CircuitBreakerPlan | AdaptiveConcurrencyPlan | BufferPlan | RateLimitPlan
+FilterPlan = AdaptiveConcurrencyPlan | AuthorizationPlan | BufferPlan | CircuitBreakerPlan | RateLimitPlan
 """What an HTTP filter is to do for a route or for all routes of a virtual host: one type for each policy that has a
 filter of its own (in ``plan.policies``), translated by the module of that filter in ``envoy.filters``.
 """
@@ -230,7 +225,10 @@ class EndpointsPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyPlan:
-    """Everything one proxy is to do. ``node`` is the sidecar's name: its service's, or ``gateway``."""
+    """Everything one proxy is to do. ``node`` is the sidecar's name: its service's, or ``gateway``.
+
+    ``peers`` are those who may connect to its inbound listeners for plain TCP; None when it has none.
+    """
 
     node: str
     identity: str
@@ -238,6 +236,7 @@ class ProxyPlan:
     route_tables: tuple[RouteTable, ...]
     clusters: tuple[ClusterPlan, ...]
     endpoints: tuple[EndpointsPlan, ...]
+    peers: Peers | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

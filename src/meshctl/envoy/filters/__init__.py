@@ -17,9 +17,11 @@ from meshctl.envoy.filters import (
     circuit_breaker,
     dynamic_forward_proxy,
     rate_limit,
+    rbac,
     router,
 )
 from meshctl.plan.model import FilterPlan, HttpListener
+from meshctl.plan.policies.authorization import AuthorizationPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.limits import AdaptiveConcurrencyPlan, BufferPlan
 from meshctl.plan.policies.rate_limits import RateLimitPlan
@@ -36,6 +38,7 @@ class Switch(NamedTuple):
 
 
 FILTER_CHAIN: tuple[Callable[[HttpListener], Any | None], ...] = (
+    rbac.build,
     *rate_limit.SLOTS,
     adaptive_concurrency.build,
     buffer.build,
@@ -46,6 +49,7 @@ FILTER_CHAIN: tuple[Callable[[HttpListener], Any | None], ...] = (
 """Each builds its filter for a listener, or None where it can never be needed. A request passes them in this order."""
 
 SWITCHES: dict[type[Any], Switch] = {
+    AuthorizationPlan: Switch(rbac.NAME, rbac.configure),
     AdaptiveConcurrencyPlan: Switch(adaptive_concurrency.NAME, adaptive_concurrency.configure),
     BufferPlan: Switch(buffer.NAME, buffer.configure),
     RateLimitPlan: Switch(rate_limit.filter_name, rate_limit.configure),
