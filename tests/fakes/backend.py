@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tests.fakes.authorization import FakeAuthorization
 from tests.fakes.circuits import FakeCircuits
 
 from meshctl.errors import MeshctlError, NotFoundError
@@ -280,10 +281,12 @@ class FakeBackend:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     differs: list[str] = field(default_factory=list)
+    authorization: FakeAuthorization = field(init=False)
     policies: FakePolicies = field(init=False)
     circuits: FakeCircuits = field(init=False)
 
     def __post_init__(self) -> None:
+        self.authorization = FakeAuthorization(self._note)
         self.policies = FakePolicies(self._note)
         self.circuits = FakeCircuits(self._note, T0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from meshctl.wire.authorization import AuthzAnswer, AuthzRequest
 from meshctl.wire.circuits import CircuitList, ForceRequest
 from meshctl.wire.models import (
     AppliedResult,
@@ -68,6 +69,14 @@ class PolicyBackend(Protocol):
         ...
 
 
+class AuthorizationBackend(Protocol):
+    """What the control plane says about authorization."""
+
+    def check(self, request: AuthzRequest) -> AuthzAnswer:
+        """Whether one service may call another, by the rules in effect."""
+        ...
+
+
 class CircuitBackend(Protocol):
     """What the control plane does with circuit breakers."""
 
@@ -82,6 +91,11 @@ class CircuitBackend(Protocol):
 
 class Backend(Protocol):
     """The control plane of one mesh. Methods raise leaves of MeshctlError; times are seconds since the epoch."""
+
+    @property
+    def authorization(self) -> AuthorizationBackend:
+        """What it says about authorization."""
+        ...
 
     @property
     def policies(self) -> PolicyBackend:

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
+from meshctl.api.authorization_routes import AUTHORIZATION_ROUTES
 from meshctl.api.backend import Backend
 from meshctl.api.calls import Answer, Call, Parameter, Route
 from meshctl.api.circuit_routes import CIRCUIT_ROUTES
@@ -271,6 +272,7 @@ ROUTES: tuple[Route, ...] = (
         response=models.CallTarget,
         query=(Parameter(name="source", kind="text", text="the service that sends, or `gateway`"),),
     ),
+    *AUTHORIZATION_ROUTES,
     *POLICY_ROUTES,
     *CIRCUIT_ROUTES,
 )

@@ -43,6 +43,7 @@ VERBS = (
     Verb("logs", "logs", PANEL_SEE, "Show what services and sidecars wrote."),
     Verb("events", "events", PANEL_SEE, "Show what happened, in order."),
     Verb("call", "call", PANEL_SEE, "Send a request as a service would, through its sidecar."),
+    Verb("authz", "authz", PANEL_SEE, "Ask who may call whom, and which rule says so."),
     Verb("proxy", "proxy", PANEL_SEE, "Show the configuration of sidecars and whether it is in sync."),
     Verb("get", "policy_views", PANEL_SEE, "Show the policies that are written, and where each came from."),
     Verb("diff", "policy_views", PANEL_SEE, "Show what differs between policies in force, files and revisions."),

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from meshctl.client.authorization import AuthorizationClient
 from meshctl.client.circuits import CircuitClient
 from meshctl.client.errors import DisconnectedError
 from meshctl.client.policies import PolicyClient
@@ -43,6 +44,7 @@ class MeshClient:
         self._socket = socket
         self._directory = directory
         self._session: aiohttp.ClientSession | None = None
+        self.authorization = AuthorizationClient(self._ask)
         self.policies = PolicyClient(self._ask)
         self.circuits = CircuitClient(self._ask)
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 
+from meshctl.control.authorization import Authorization
 from meshctl.control.circuits import Circuits
 from meshctl.control.engine import Engine
 from meshctl.control.observe import gateway_status, service_statuses
@@ -71,6 +72,7 @@ class ControlPlane:
         configuration that no sidecar is to have yet.
         """
         self._engine = engine
+        self.authorization = Authorization(engine)
         self.policies = Policies(engine, check_envoy)
         self.circuits = Circuits(engine, self.policies.changer, circuit_files)
         self._logs = logs
