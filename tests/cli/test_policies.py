@@ -22,6 +22,7 @@ from meshctl.errors import (
     WaitTimeoutError,
     Where,
 )
+from meshctl.wire.explain import ExplainRequest
 from meshctl.wire.policies import ApplyRequest, DeleteRequest, DiffRequest, RollbackRequest
 
 POLICY = "services: {payment: {timeout: '${FAST:-1s}'}}\n"
@@ -230,6 +231,27 @@ def test_history_shows_the_newest_first(served: ServedMesh, run_cli: RunCli) -> 
 def test_history_of_a_mesh_without_policies(served: ServedMesh, run_cli: RunCli) -> None:
     served.backend.policies.heads = []
     assert run_cli("history").stderr == "no policy was ever written here\n"
+
+
+EXPLAINED = """\
+POLICY     WHAT HAPPENS             FROM
+route      payment: any path
+timeout    1s for the whole answer  revision 7, ann@apply (policy.yaml:3:14)
+retries    up to 2                  defaults mesh.yaml:12:14
+chosen by  round_robin              built in
+"""
+
+
+def test_explain_asks_for_the_request_and_tells_what_says_so(served: ServedMesh, run_cli: RunCli) -> None:
+    done = run_cli("explain", "payment", "/pay", "--from", "checkout", "-X", "POST", "-H", "X-User: ann")
+    assert done.stderr == "checkout -> payment: POST /pay, at revision 7\n"
+    assert (done.code, done.stdout) == (0, EXPLAINED)
+    assert asked(served, "explain") == [
+        ExplainRequest(service="payment", source="checkout", method="POST", path="/pay", headers={"X-User": "ann"})
+    ]
+    assert "FROM" not in run_cli("explain", "payment", width=40).stdout
+    assert json.loads(run_cli("explain", "payment", "-o", "json").stdout)["lines"][0]["topic"] == "route"
+    assert run_cli("explain", "payment", "-H", "nonsense").code == 2
 
 
 @pytest.mark.parametrize(

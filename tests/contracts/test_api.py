@@ -31,6 +31,7 @@ from meshctl.errors import (
     Where,
 )
 from meshctl.wire import models, policies
+from meshctl.wire.explain import ExplainRequest
 from meshctl.wire.failures import LEAVES, to_body, to_error
 
 UP = models.UpRequest(
@@ -121,6 +122,9 @@ async def test_every_call_about_policies_answers_its_shape(client: MeshClient, b
         assert backend.asked[-1] == (f"policies.{name}", request)
     assert (await calls.diff(policies.DiffRequest(before=6))).changes == fake.changes
     assert (await calls.history("checkout")).revisions == fake.heads[1:]
+    question = ExplainRequest(service="payment", source="checkout", headers={"x-user": "ann"})
+    assert (await calls.explain(question)).source == "checkout"
+    assert backend.asked[-1] == ("policies.explain", question)
 
 
 async def test_logs_pass_every_choice_on(client: MeshClient, backend: FakeBackend) -> None:

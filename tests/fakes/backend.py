@@ -12,6 +12,7 @@ from tests.fakes.authorization import FakeAuthorization
 from tests.fakes.circuits import FakeCircuits
 
 from meshctl.errors import MeshctlError, NotFoundError
+from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Explanation
 from meshctl.wire.models import (
     AppliedResult,
     CallTarget,
@@ -245,6 +246,24 @@ class FakePolicies:
     def history(self, owner: str = "") -> RevisionList:
         self._note("policies.history", owner)
         return RevisionList(revisions=[head for head in self.heads if not owner or owner in head.owners])
+
+    def explain(self, request: ExplainRequest) -> Explanation:
+        self._note("policies.explain", request)
+        set_by = ExplainSource(path="timeout", owner=request.service, origin=self.set_by)
+        attempts = ExplainSource(path="retry_policy.max_attempts", owner="defaults", origin=self.origin)
+        return Explanation(
+            service=request.service,
+            source=request.source,
+            method=request.method,
+            path=request.path,
+            revision=7,
+            lines=[
+                ExplainLine(topic="route", words="payment: any path", policy="", sources=[]),
+                ExplainLine(topic="timeout", words="1s for the whole answer", policy="timeout", sources=[set_by]),
+                ExplainLine(topic="retries", words="up to 2", policy="retry_policy", sources=[attempts]),
+                ExplainLine(topic="chosen by", words="round_robin", policy="load_balancing", sources=[]),
+            ],
+        )
 
     def _result(self) -> PolicyResult:
         acked = 2 if self.changes else 0

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from meshctl.wire.authorization import AuthzAnswer, AuthzRequest
 from meshctl.wire.circuits import CircuitList, ForceRequest
+from meshctl.wire.explain import ExplainRequest, Explanation
 from meshctl.wire.models import (
     AppliedResult,
     CallTarget,
@@ -66,6 +67,10 @@ class PolicyBackend(Protocol):
 
     def history(self, owner: str) -> RevisionList:
         """The revisions that are kept, newest first; those that concern one owner when it is not empty."""
+        ...
+
+    def explain(self, request: ExplainRequest) -> Explanation:
+        """What will happen to a request, and which policies say so."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshctl.api.backend import Backend
 from meshctl.api.calls import Answer, Call, Parameter, Route
-from meshctl.wire import policies
+from meshctl.wire import explain, policies
 
 
 async def _list(backend: Backend, call: Call) -> Answer:
@@ -29,6 +29,10 @@ async def _diff(backend: Backend, call: Call) -> Answer:
 
 async def _history(backend: Backend, call: Call) -> Answer:
     return backend.policies.history(call.read_text("owner"))
+
+
+async def _explain(backend: Backend, call: Call) -> Answer:
+    return backend.policies.explain(call.read_body(explain.ExplainRequest))
 
 
 _OWNER = Parameter(name="owner", kind="text", text="a service, `defaults` or `mesh`; without it, all")
@@ -87,6 +91,15 @@ POLICY_ROUTES: tuple[Route, ...] = (
         answer=_history,
         response=policies.RevisionList,
         query=(_OWNER,),
+    ),
+    Route(
+        method="POST",
+        path="/explain",
+        name="policies.explain",
+        text="What would happen to a request, which policies say so, and where these were written. Nothing is sent.",
+        answer=_explain,
+        request=explain.ExplainRequest,
+        response=explain.Explanation,
     ),
 )
 """Every call about policies."""

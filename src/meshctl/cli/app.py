@@ -47,6 +47,7 @@ VERBS = (
     Verb("proxy", "proxy", PANEL_SEE, "Show the configuration of sidecars and whether it is in sync."),
     Verb("get", "policy_views", PANEL_SEE, "Show the policies that are written, and where each came from."),
     Verb("diff", "policy_views", PANEL_SEE, "Show what differs between policies in force, files and revisions."),
+    Verb("explain", "explain", PANEL_SEE, "Explain what will happen to a request, and which policy says so."),
     Verb("history", "policy_views", PANEL_SEE, "Show what changed policies: when, who, what and why."),
     Verb("apply", "policies", PANEL_CHANGE, "Set the policies that a file names, while the mesh runs."),
     Verb("delete", "policies", PANEL_CHANGE, "Take a policy away."),

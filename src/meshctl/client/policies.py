@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from meshctl.wire import models, policies
+from meshctl.wire import explain, models, policies
 
 _QUICK = 15.0
 
@@ -53,6 +53,10 @@ class PolicyClient:
     async def diff(self, request: policies.DiffRequest) -> policies.PolicyDiff:
         """What differs between two sets of policies."""
         return await self._ask("POST", "/policies/diff", policies.PolicyDiff, body=request, timeout=_QUICK)
+
+    async def explain(self, request: explain.ExplainRequest) -> explain.Explanation:
+        """What will happen to a request, and which policies say so."""
+        return await self._ask("POST", "/explain", explain.Explanation, body=request, timeout=_QUICK)
 
     async def history(self, owner: str = "") -> policies.RevisionList:
         """The revisions that are kept, newest first."""

@@ -319,6 +319,10 @@ class Engine:
 
     def plan(self, mesh: Mesh) -> MeshPlan:
         """What every sidecar would be told of a mesh, as things are now."""
+        return build(mesh, self.facts(mesh))
+
+    def facts(self, mesh: Mesh) -> Facts:
+        """What is so now, as far as plans depend on it."""
         parts = self.parts
         found = instance_facts(
             parts.supervisor.views().values(),
@@ -326,7 +330,7 @@ class Engine:
             checks=self._checks,
             ports=parts.topology.ports,
         )
-        facts = Facts(
+        return Facts(
             # Instances of a service that has just left the topology live on for a moment, unseen.
             instances=tuple(item for item in found if item.service in mesh.services),
             ports=parts.topology.ports,
@@ -335,7 +339,6 @@ class Engine:
             system_roots=parts.system_roots,
             circuit_files={node: parts.paths.circuits(node) for node in self.nodes},
         )
-        return build(mesh, facts)
 
     def publish_changed(self) -> Mapping[str, str]:
         """Publish; the new versions of those running sidecars whose configuration changed by that."""

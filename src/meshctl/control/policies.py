@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from meshctl.control.engine import Engine
+from meshctl.control.explain import explain_request
 from meshctl.control.policy_changer import Changed, Drafted, Edit, PolicyChanger
 from meshctl.control.revisions import Stamp
 from meshctl.errors import ConflictError, InvalidTopology, NotFoundError, RejectedError, UsageError
@@ -15,6 +16,7 @@ from meshctl.spec.policies import EVERY, KINDS, MESH, Document, Documents, Origi
 from meshctl.spec.policy_changes import PolicyChange, Side, find_changes
 from meshctl.spec.render import to_value, to_words, to_yaml
 from meshctl.spec.report import Report
+from meshctl.wire.explain import ExplainRequest, Explanation
 from meshctl.wire.models import SourceFileShape
 from meshctl.wire.policies import (
     ApplyRequest,
@@ -102,6 +104,10 @@ class Policies:
             known = ", ".join(sorted(mesh.services)) if mesh is not None else "none"
             raise NotFoundError(f"no service {owner}", hint=f"services: {known}; or {EVERY}")
         return RevisionList(revisions=[_shape_revision(head) for head in concerned])
+
+    def explain(self, request: ExplainRequest) -> Explanation:
+        """What will happen to a request, and which policies say so."""
+        return explain_request(self._engine, request)
 
     # ------------------------------------------------------------------------------------------ helpers
 

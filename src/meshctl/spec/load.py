@@ -46,7 +46,7 @@ def load(source: TopologySource, documents: Documents | None = None, *, report: 
             the line and the column (from 1).
     """
     found = Report(file.path for file in source.files)
-    root = _read_root(source, found)
+    root = read_root(source, found)
     if report is not None:
         for problem in report.problems:
             found.add(problem.code, problem.message, problem.where, problem.hint)
@@ -61,7 +61,7 @@ def load(source: TopologySource, documents: Documents | None = None, *, report: 
 
 def read_topology_policies(source: TopologySource) -> dict[PolicyKey, Document]:
     """The policies that topology files have. Raises InvalidTopology when a file cannot be read."""
-    return extract(_read_root(source, Report(file.path for file in source.files)))
+    return extract(read_root(source, Report(file.path for file in source.files)))
 
 
 def read_policies_of(source: TopologySource, services: Iterable[str], report: Report) -> dict[PolicyKey, Document]:
@@ -72,7 +72,7 @@ def read_policies_of(source: TopologySource, services: Iterable[str], report: Re
     Raises:
         InvalidTopology: a file cannot be read at all.
     """
-    return read_policy_file(_read_root(source, report), services, report)
+    return read_policy_file(read_root(source, report), services, report)
 
 
 def name_from_folder(directory: str) -> str:
@@ -82,7 +82,7 @@ def name_from_folder(directory: str) -> str:
     return name or "mesh"
 
 
-def _read_root(source: TopologySource, report: Report) -> MapNode:
+def read_root(source: TopologySource, report: Report) -> MapNode:
     """The files as one tree."""
     trees = [_read_tree(file, source.variables, report) for file in source.files]
     if not trees:

@@ -1,0 +1,73 @@
+"""``explain``: what will happen to a request, and which policies say so.  I/O: reads the running mesh."""
+
+from __future__ import annotations
+
+from meshctl.control.engine import Engine
+from meshctl.errors import ConflictError, NotFoundError, UsageError
+from meshctl.plan.explain import Line, explain
+from meshctl.plan.matching import Asked
+from meshctl.spec.provenance import Provenance
+from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Explanation
+from meshctl.wire.policies import PolicyOrigin
+
+
+def explain_request(engine: Engine, request: ExplainRequest) -> Explanation:
+    """What becomes of a request with the policies that are in force.
+
+    Raises:
+        ConflictError: the mesh is not up.
+        NotFoundError: a service does not exist.
+        UsageError: the path does not begin with a slash, or the service cannot be called.
+    """
+    mesh, topology = engine.mesh, engine.parts.topology
+    documents = topology.revisions.documents
+    if mesh is None or topology.source is None or documents is None:
+        raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
+    service = mesh.services.get(request.service)
+    if service is None:
+        raise NotFoundError(f"no service {request.service}", hint=f"services: {', '.join(sorted(mesh.services))}")
+    if request.source not in engine.nodes:
+        known = ", ".join(sorted(engine.nodes))
+        raise NotFoundError(f"no sidecar {request.source} in this mesh", hint=f"sidecars: {known}")
+    if service.is_job:
+        raise UsageError(f"{service.name} is a job: it cannot be called")
+    if request.source == service.name:
+        raise UsageError(f"{service.name} does not call itself through the mesh", hint="name another --from")
+    if not request.path.startswith("/"):
+        raise UsageError(f"{request.path!r} is no path", hint="a path begins with a slash, such as /orders?limit=3")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    asked = Asked(method=request.method.upper(), path=request.path, headers=headers)
+    facts = engine.facts(mesh)
+    lines = explain(mesh, engine.plan(mesh), facts, caller=request.source, service=service, asked=asked)
+    provenance = Provenance(topology.source, documents)
+    return Explanation(
+        service=service.name,
+        source=request.source,
+        method=asked.method,
+        path=asked.path,
+        revision=topology.revisions.number,
+        lines=[_shape(line, service.name, provenance) for line in lines],
+    )
+
+
+def _shape(line: Line, service: str, provenance: Provenance) -> ExplainLine:
+    found = [source for key in line.keys for source in provenance.find(service, key)]
+    return ExplainLine(
+        topic=line.topic,
+        words=line.words,
+        policy=line.keys[0].partition(".")[0] if line.keys else "",
+        sources=[
+            ExplainSource(
+                path=source.path,
+                owner=source.owner,
+                origin=PolicyOrigin(
+                    file=source.where.file,
+                    line=source.where.line,
+                    column=source.where.column,
+                    revision=source.origin.revision,
+                    author=source.origin.author,
+                ),
+            )
+            for source in found
+        ],
+    )

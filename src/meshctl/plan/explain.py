@@ -1,0 +1,293 @@
+"""What will happen to a request, out of the very plan that the sidecars get, and which policies say so.  Pure.
+
+Each policy has a function that adds its lines; ``CONTRIBUTIONS`` is their order, which is the way of a request: the
+caller's sidecar chooses, waits, repeats; the callee's admits and limits. Where a policy was written is looked up by
+its keys afterwards (``spec.provenance``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from meshctl.identity.spiffe import spiffe_id
+from meshctl.plan.facts import Facts
+from meshctl.plan.matching import Asked, find_host, find_route, find_table
+from meshctl.plan.model import (
+    ExternalCluster,
+    FilterPlan,
+    Forward,
+    Match,
+    MeshCluster,
+    MeshPlan,
+    ProxyPlan,
+    Reply,
+    Route,
+    TcpListener,
+    VirtualHost,
+)
+from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
+from meshctl.plan.policies.rate_limits import plan_rate_limits
+from meshctl.plan.policies.retry import IDEMPOTENCY_HEADER, IDEMPOTENT_METHODS
+from meshctl.spec.schema import Mesh, Service
+from meshctl.spec.values import format_duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One thing that happens: ``keys`` are the paths of the policy keys that say so; none for what follows."""
+
+    topic: str
+    words: str
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """A request on its way: who asks whom for what, the route it takes, and the plans of both ends."""
+
+    mesh: Mesh
+    caller: str
+    service: Service
+    asked: Asked
+    host: VirtualHost
+    route: Route
+    proxy: ProxyPlan
+    facts: Facts
+
+    @property
+    def filters(self) -> tuple[FilterPlan, ...]:
+        """The HTTP filters that the caller's sidecar has switched on for it."""
+        return (*self.route.filters, *self.host.filters)
+
+    @property
+    def forward(self) -> Forward | None:
+        """Where it goes; None for one that is answered at once."""
+        return self.route.action if isinstance(self.route.action, Forward) else None
+
+    @property
+    def clusters(self) -> tuple[MeshCluster | ExternalCluster, ...]:
+        """The clusters that it may go to."""
+        names = {name for name, _ in self.forward.split} if self.forward is not None else set()
+        return tuple(
+            cluster
+            for cluster in self.proxy.clusters
+            if isinstance(cluster, MeshCluster | ExternalCluster) and cluster.name in names
+        )
+
+
+Contribution = Callable[[Situation], Iterator[Line]]
+
+
+def explain(mesh: Mesh, plan: MeshPlan, facts: Facts, *, caller: str, service: Service, asked: Asked) -> list[Line]:
+    """What happens to a request of a caller to a service, in the order in which it happens.
+
+    Raises:
+        KeyError: the caller has no sidecar.
+    """
+    proxy = plan.proxies[caller]
+    if service.protocol == "tcp":
+        return _explain_tcp(proxy, service)
+    table = find_table(proxy, "outbound")
+    assert table is not None
+    host = find_host(table, service.name)
+    route = None if host is None else find_route(host, asked)
+    if host is None or route is None:
+        return [Line(topic="route", words="no route takes it: 404")]
+    here = Situation(
+        mesh=mesh, caller=caller, service=service, asked=asked, host=host, route=route, proxy=proxy, facts=facts
+    )
+    return [line for contribute in CONTRIBUTIONS for line in contribute(here)]
+
+
+def _explain_tcp(proxy: ProxyPlan, service: Service) -> list[Line]:
+    listener = next((item for item in proxy.listeners if item.name == f"upstream/{service.name}"), None)
+    if not isinstance(listener, TcpListener):
+        return [Line(topic="route", words=f"{proxy.node} has no upstream {service.name}, which speaks plain TCP")]
+    words = describe_split(listener.split)
+    return [
+        Line(topic="route", words="plain TCP: a connection is handed on as it is"),
+        Line(topic="goes to", words=words, keys=("split",)),
+    ]
+
+
+def _route(here: Situation) -> Iterator[Line]:
+    if isinstance(here.route.action, Reply):
+        body = here.route.action.body.strip().replace("{host}", here.service.name).replace("{path}", here.asked.path)
+        yield Line(topic="route", words=f"answered at once with {here.route.action.status}: {body}")
+        return
+    yield Line(topic="route", words=f"{here.route.name}: {describe_match(here.route.match)}")
+
+
+def _goes_to(here: Situation) -> Iterator[Line]:
+    if here.forward is None:
+        return
+    yield Line(topic="goes to", words=describe_split(here.forward.split), keys=("split",))
+    for endpoints in here.proxy.endpoints:
+        if endpoints.cluster in {cluster.name for cluster in here.clusters}:
+            healthy = sum(endpoint.health == "healthy" for endpoint in endpoints.endpoints)
+            words = f"{endpoints.cluster}: {healthy} of {len(endpoints.endpoints)} healthy"
+            yield Line(topic="instances", words=words)
+
+
+def _balancing(here: Situation) -> Iterator[Line]:
+    if not here.clusters:
+        return
+    plan = here.clusters[0].load_balancing
+    more = [f"a new instance has its full share after {format_duration(plan.slow_start)}"] if plan.slow_start else []
+    if plan.panic_threshold:
+        more.append(f"to all instances with less than {plan.panic_threshold:g}% healthy")
+    yield Line(topic="chosen by", words="; ".join([plan.algorithm, *more]), keys=("load_balancing",))
+
+
+def _timeout(here: Situation) -> Iterator[Line]:
+    if here.forward is None:
+        return
+    if not here.forward.timeout:
+        yield Line(topic="timeout", words="none of the mesh's own: the caller's deadline holds", keys=("timeout",))
+        return
+    words = f"{format_duration(here.forward.timeout)} for the whole answer, retries included"
+    yield Line(topic="timeout", words=words, keys=("timeout",))
+
+
+def _retries(here: Situation) -> Iterator[Line]:
+    if here.forward is None:
+        return
+    retry = here.forward.retry
+    if retry is None:
+        yield Line(topic="retries", words="none", keys=("retry_policy",))
+        return
+    if retry.repeatable:
+        on = ", ".join(map(str, retry.status_codes)) or "no status"
+        why = f"on {on}, on a broken connection, and when it never reached {here.service.name}"
+    else:
+        why = f"only when it never reached {here.service.name}: {here.asked.method} may not be safe to repeat"
+    delays = f"{format_duration(retry.base_interval)} to {format_duration(retry.max_interval)} apart"
+    per_try = f", each at most {format_duration(retry.per_try_timeout)}" if retry.per_try_timeout else ""
+    yield Line(topic="retries", words=f"up to {retry.retries}, {delays}{per_try}, {why}", keys=("retry_policy",))
+
+
+def _circuit(here: Situation) -> Iterator[Line]:
+    plan = next((item for item in here.filters if isinstance(item, CircuitBreakerPlan)), None)
+    if here.forward is None or plan is None:
+        return
+    if plan.forced == "open":
+        yield Line(topic="circuit", words="held open: 503 at once", keys=("circuit_breaker.forced",))
+        return
+    if plan.forced == "closed":
+        yield Line(topic="circuit", words="held closed, whatever fails", keys=("circuit_breaker.forced",))
+        return
+    rate = f" or {plan.failure_rate:g}% of {plan.minimum_requests}" if plan.failure_rate else ""
+    slow = f", calls over {format_duration(plan.slow_call)} among them" if plan.slow_call else ""
+    words = (
+        f"opens after {plan.failure_threshold} failures in a row{rate}{slow}; then 503 at once for "
+        f"{format_duration(plan.timeout)}, and {plan.success_threshold} successes close it"
+    )
+    yield Line(topic="circuit", words=words, keys=("circuit_breaker",))
+
+
+def _outliers(here: Situation) -> Iterator[Line]:
+    plan = here.clusters[0].outlier_detection if here.clusters else None
+    if plan is not None:
+        words = (
+            f"an instance is left out for {format_duration(plan.ejection_time)} after {plan.consecutive_failures} "
+            f"failures in a row, at most {plan.max_ejection}% of them at once"
+        )
+        yield Line(topic="outliers", words=words, keys=("outlier_detection",))
+
+
+def _caps(here: Situation) -> Iterator[Line]:
+    caps = here.clusters[0].caps if here.clusters else None
+    if caps is None:
+        return
+    named = (
+        (caps.connections, "connections"),
+        (caps.pending, "waiting requests"),
+        (caps.requests, "requests"),
+        (caps.retries, "retries"),
+    )
+    found = [f"{number} {what}" for number, what in named if number is not None]
+    if found:
+        keys = ("limits.max_connections", "limits.max_pending_requests", "limits.max_requests", "limits.max_retries")
+        yield Line(topic="limits", words=f"at most {', '.join(found)} at once from {here.caller}", keys=keys)
+
+
+def _mtls(here: Situation) -> Iterator[Line]:
+    for cluster in here.clusters[:1]:
+        if isinstance(cluster, ExternalCluster):
+            how = "TLS, with the certificate of its host" if cluster.tls else "plain text, as its address says"
+            yield Line(topic="connection", words=f"{how} ({cluster.host}:{cluster.port})")
+        elif cluster.identity:
+            me = spiffe_id(here.mesh.trust_domain, here.caller)
+            yield Line(topic="connection", words=f"mTLS as {me}, to {cluster.identity}", keys=("security.mtls",))
+        else:
+            yield Line(topic="connection", words="plain text", keys=("security.mtls",))
+
+
+def _rate_limits(here: Situation) -> Iterator[Line]:
+    if here.forward is None or here.service.address is not None:
+        return
+    me = spiffe_id(here.mesh.trust_domain, here.caller)
+    for limit in plan_rate_limits(here.service, here.mesh.trust_domain):
+        if limit.identities and me not in limit.identities:
+            continue
+        if limit.methods and here.asked.method not in limit.methods:
+            continue
+        path = here.asked.bare_path
+        if limit.path and not (path == limit.path if limit.path_exact else _is_under(path, limit.path)):
+            continue
+        each = f" for each value of {limit.header}" if limit.header else ""
+        words = f"{limit.name}: {limit.tokens} in {format_duration(limit.per)}{each}, bursts of {limit.burst}; then 429"
+        yield Line(topic="rate limit", words=words, keys=("rate_limits",))
+
+
+def _size(here: Situation) -> Iterator[Line]:
+    limits = here.service.policies.limits
+    if here.forward is None or here.service.address is not None:
+        return
+    if limits.max_request_bytes is not None and here.service.protocol == "http":
+        words = f"at most {limits.max_request_bytes} bytes; more is answered with 413"
+        yield Line(topic="body", words=words, keys=("limits.max_request_bytes",))
+    if limits.adaptive_concurrency:
+        words = "requests that come faster than an instance answers them are refused with 503"
+        yield Line(topic="concurrency", words=words, keys=("limits.adaptive_concurrency",))
+
+
+CONTRIBUTIONS: tuple[Contribution, ...] = (
+    _route,
+    _goes_to,
+    _balancing,
+    _circuit,
+    _timeout,
+    _retries,
+    _outliers,
+    _caps,
+    _mtls,
+    _rate_limits,
+    _size,
+)
+"""One function for each policy, in the order in which a request meets them."""
+
+
+def describe_split(split: tuple[tuple[str, int], ...]) -> str:
+    """``checkout/v1 90%, checkout/v2 10%``."""
+    return ", ".join(name if weight == 100 else f"{name} {weight}%" for name, weight in split)
+
+
+def describe_match(match: Match) -> str:
+    """What a route is for, in words."""
+    parts = [f"paths under {match.path_prefix}"] if match.path_prefix != "/" else ["any path"]
+    if match.methods == IDEMPOTENT_METHODS:
+        parts.append("methods that may be repeated")
+    elif match.methods:
+        parts.append(", ".join(match.methods))
+    if match.header_present == IDEMPOTENCY_HEADER:
+        parts.append("with an Idempotency-Key")
+    elif match.header_present:
+        parts.append(f"with {match.header_present}")
+    return ", ".join(parts)
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    bare = prefix.rstrip("/")
+    return path == bare or path.startswith(f"{bare}/")
