@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 
 GUIDES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("getting-started", "debugging-a-service")),
+    *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("getting-started", "debugging-a-service", "policies")),
     ROOT / "docs" / "guides" / "how-traffic-flows.md",
 ]
 

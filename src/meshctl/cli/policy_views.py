@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from meshctl.ports import TopologySource
     from meshctl.wire.policies import DiffRequest, PolicyChangeShape, PolicyOrigin, RevisionShape
 
-_SHORT_CHANGES = 3
+_SHORT_CHANGES = 60
+# Characters of a table: enough for the first changes, with room for who made them, and why.
 
 
 class PolicyOutput(StrEnum):
@@ -161,7 +162,7 @@ def history(
             _format_moment(head.time),
             head.author,
             style_state(head.state),
-            _join_changes(head, whole=output is Output.WIDE),
+            _join_changes(head, service, whole=output is Output.WIDE),
             head.note or head.reason,
         )
         for head in shown
@@ -207,10 +208,10 @@ def _print_diff(screen: Screen, changes: list[PolicyChangeShape], *, output: Out
         screen.say("nothing differs")
 
 
-def _join_changes(head: RevisionShape, *, whole: bool) -> str:
-    shown = head.changes if whole else head.changes[:_SHORT_CHANGES]
-    left = len(head.changes) - len(shown)
-    return "; ".join([*shown, *([f"{left} more"] if left else [])])
+def _join_changes(head: RevisionShape, service: str, *, whole: bool) -> str:
+    """The changes of a revision, or those of them that concern one service."""
+    text = "; ".join(line for line in head.changes if not service or line.startswith(f"{service} "))
+    return text if whole or len(text) <= _SHORT_CHANGES else f"{text[: _SHORT_CHANGES - 1]}…"
 
 
 def _format_moment(seconds: float) -> str:
