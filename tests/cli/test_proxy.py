@@ -149,17 +149,40 @@ DUMPS: list[tuple[str, list[dict[str, Any]], list[list[str]]]] = [
                                             },
                                             {"name": "x-a", "present_match": True, "invert_match": True},
                                             {"name": "x-b", "string_match": {"exact": "1"}},
+                                            {"name": "x-c", "range_match": {"start": "1", "end": "500"}},
+                                            {"name": "accept", "string_match": {"contains": "text/x"}},
+                                        ],
+                                        "query_parameters": [
+                                            {"name": "debug", "present_match": True},
+                                            {"name": "q", "string_match": {"exact": "1"}},
                                         ],
                                     },
                                     "route": {
+                                        "timeout": "5s",
                                         "weighted_clusters": {
                                             "clusters": [{"name": "a", "weight": 90}, {"name": "b", "weight": 10}]
-                                        }
+                                        },
                                     },
                                 },
                                 {"match": {"path": "/x"}, "direct_response": {"status": 404}},
-                                {"match": {"safe_regex": {"regex": "/y.*"}}, "route": {"cluster": "y"}},
-                                {"match": {}, "route": {"cluster_header": "x-to"}},
+                                {
+                                    "match": {"safe_regex": {"regex": "/y.*"}},
+                                    "route": {
+                                        "cluster": "y",
+                                        "timeout": "0s",
+                                        "retry_policy": {"per_try_timeout": "2s"},
+                                    },
+                                },
+                                {
+                                    "match": {"path": "/old"},
+                                    "redirect": {
+                                        "scheme_redirect": "https",
+                                        "host_redirect": "b.test",
+                                        "port_redirect": 81,
+                                        "path_redirect": "/new",
+                                    },
+                                },
+                                {"match": {}, "route": {"cluster_header": "x-to", "timeout": "0s"}},
                             ],
                         }
                     ],
@@ -168,11 +191,19 @@ DUMPS: list[tuple[str, list[dict[str, Any]], list[list[str]]]] = [
             {"route_config": {"name": "zero"}},
         ],
         [
-            ["outbound", "checkout", "/*", ":method GET|PUT, not x-a, x-b 1", "a 90%, b 10%"],
-            ["outbound", "checkout", "/x", "-", "answers 404"],
-            ["outbound", "checkout", "/y.*", "-", "y"],
-            ["outbound", "checkout", "*", "-", "x-to"],
-            ["zero", "none", "-", "-", "-"],
+            [
+                "outbound",
+                "checkout",
+                "/*",
+                ":method GET|PUT, not x-a, x-b 1, x-c 1-499, accept *text/x*, ?debug, ?q 1",
+                "5s",
+                "a 90%, b 10%",
+            ],
+            ["outbound", "checkout", "/x", "-", "-", "answers 404"],
+            ["outbound", "checkout", "/y.*", "-", "begins 2s", "y"],
+            ["outbound", "checkout", "/old", "-", "-", "redirects to https://b.test:81/new"],
+            ["outbound", "checkout", "*", "-", "none", "x-to"],
+            ["zero", "none", "-", "-", "-", "-"],
         ],
     ),
 ]

@@ -74,6 +74,8 @@ def topologies(draw: st.DrawFn) -> dict[str, Any]:
             service |= {"command": ["job"], "job": True}
         elif kinds[name] == "runs":
             service |= draw(processes())
+            if protocols[name] != "tcp":
+                service |= draw(routing(sorted(service.get("versions", {"v1": None}))))
         services[name] = service
     topology: dict[str, Any] = {"name": "random", "services": services}
     topology |= draw(
@@ -112,6 +114,42 @@ def processes(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def routing(draw: st.DrawFn, versions: list[str]) -> dict[str, Any]:
+    """Rules, sticky splits and mirrors of a service with these versions."""
+    found: dict[str, Any] = {}
+    if draw(st.booleans()):
+        found["routes"] = draw(st.lists(rules(versions), max_size=4))
+    if draw(st.booleans()):
+        found["sticky"] = draw(_STICKY)
+    if draw(st.booleans()):
+        found["mirror"] = {"version": draw(st.sampled_from(versions)), "percent": draw(st.sampled_from([0, 0.01, 100]))}
+    return found
+
+
+@st.composite
+def rules(draw: st.DrawFn, versions: list[str]) -> dict[str, Any]:
+    """One rule; some can never match for one before it, and make the topology a bad one."""
+    conditions = draw(st.fixed_dictionaries({}, optional=_CONDITIONS))
+    rule: dict[str, Any] = {"match": conditions}
+    if draw(st.integers(0, 4)) == 0:
+        return rule | {"redirect": draw(st.sampled_from(_REDIRECTS))}
+    if draw(st.booleans()):
+        rule["version"] = draw(st.sampled_from(versions))
+    path = conditions.get("path", {"prefix": "/"})
+    if draw(st.booleans()):
+        replacement = draw(st.sampled_from(["/", "/new", r"/a\\1%", "/b/"]))
+        rule["rewrite"] = {"prefix" if "prefix" in path else "path": replacement}
+    extra = {"sticky": _STICKY, "headers": st.sampled_from(_CHANGES), **_POLICIES}
+    for key in ("sticky", "headers", "timeout", "retry_policy"):
+        if draw(st.integers(0, 2)) == 0:
+            rule[key] = draw(extra[key])
+    rule.get("retry_policy", {}).pop("budget", None)
+    if isinstance(rule.get("timeout"), dict):
+        rule["timeout"].pop("connect", None)
+    return rule
+
+
+@st.composite
 def policies(draw: st.DrawFn) -> dict[str, Any]:
     """Policies of a service, or of all; each is there every other time."""
     found: dict[str, Any] = {}
@@ -121,9 +159,33 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
+_STICKY = st.sampled_from(
+    [{"header": "x-user"}, {"cookie": {"name": "a.b$c_d"}}, {"cookie": {"name": "user", "ttl": "1h"}}]
+)
+_REDIRECTS = ({"path": "/x%20y"}, {"host": "new.example:81", "scheme": "https", "status": 308}, {"scheme": "https"})
+_CHANGES = (
+    {"request": {"set": {"x-a": "100% {b}", "x-empty": ""}, "add": {"X-B": "%REQ(x)%"}, "remove": ["x-c"]}},
+    {"response": {"set": {"server": "me"}, "remove": ["x-powered-by"]}},
+)
+_VALUES = ("1", "", "a b%", {"regex": r"(?i)[a-z]{2,5}\.?|\d+"}, {"present": True}, {"exact": "x"})
+_CONDITIONS: dict[str, st.SearchStrategy[Any]] = {
+    "path": st.sampled_from(
+        ["/api", "/%41", {"prefix": "/api"}, {"prefix": "/"}, {"prefix": "/a.b+c/"}, {"regex": "/v[0-9]{1,3}/.*"}]
+    ),
+    "methods": st.lists(st.sampled_from(["GET", "POST", "PURGE"]), min_size=1, unique=True),
+    "headers": st.dictionaries(
+        st.sampled_from(["x-a", "Accept", "host"]), st.sampled_from([*_VALUES, {"present": False}]), max_size=2
+    ),
+    "query": st.dictionaries(st.sampled_from(["a", "b[]", "c%20"]), st.sampled_from(_VALUES), max_size=2),
+    "from": st.just(["gateway"]),
+}
 _RETRY = st.fixed_dictionaries(
     {"max_attempts": st.integers(1, 100), "base_interval": _DURATIONS},
     optional={
+        "retriable_conditions": st.lists(st.sampled_from(["connect-failure", "reset", "refused-stream"]), unique=True),
+        "retriable_grpc_codes": st.lists(st.sampled_from(["unavailable", "internal", "cancelled"]), unique=True),
+        "other_instance": st.booleans(),
+        "budget": st.fixed_dictionaries({"percent": st.sampled_from([0, 12.5, 100]), "min_concurrency": st.just(0)}),
         "max_interval": _DURATIONS,
         "per_try_timeout": _DURATIONS,
         "retriable_status_codes": st.lists(st.integers(100, 599), max_size=4, unique=True),
@@ -151,7 +213,13 @@ _RULE = st.fixed_dictionaries(
     optional={"from": st.just(["anonymous"])},
 )
 _POLICIES: dict[str, st.SearchStrategy[Any]] = {
-    "timeout": _DURATIONS,
+    "timeout": st.one_of(
+        _DURATIONS,
+        st.just(0),
+        st.fixed_dictionaries(
+            {}, optional={"request": _DURATIONS, "idle": st.sampled_from([0, "1ms", "1h"]), "connect": _DURATIONS}
+        ),
+    ),
     "retry_policy": _RETRY,
     "load_balancing": st.one_of(
         # What an algorithm has no use for is taken away, for it may come from the defaults.

@@ -85,11 +85,12 @@ def _route_rows(table: Resource) -> list[Row]:
                 domains,
                 _match(route.get("match", {})),
                 _conditions(route.get("match", {})),
+                _timeout(route.get("route")),
                 _action(route),
             ]
             for route in host.get("routes", [])
         ]
-    return rows or [[table.get("name", ""), "none", "", "", ""]]
+    return rows or [[table.get("name", ""), "none", "", "", "", ""]]
 
 
 def _match(match: Resource) -> str:
@@ -102,13 +103,23 @@ def _match(match: Resource) -> str:
 
 def _conditions(match: Resource) -> str:
     """What else than the path a request must have, such as ``:method DELETE|GET`` or ``idempotency-key``."""
-    words: list[str] = []
-    for header in match.get("headers", []):
-        test = header.get("string_match", {})
-        value = test.get("exact") or test.get("safe_regex", {}).get("regex") or test.get("prefix") or ""
-        name = f"not {header.get('name', '')}" if header.get("invert_match") else header.get("name", "")
-        words.append(f"{name} {value}".strip())
+    words = [_condition(item) for item in match.get("headers", [])]
+    words += [f"?{_condition(item)}" for item in match.get("query_parameters", [])]
     return ", ".join(words)
+
+
+def _condition(item: Resource) -> str:
+    name = item.get("name", "")
+    if item.get("invert_match") or item.get("present_match") is False:
+        name = f"not {name}"
+    if "range_match" in item:
+        span = item["range_match"]
+        return f"{name} {span.get('start', 0)}-{int(span.get('end', 0)) - 1}"
+    test = item.get("string_match", {})
+    value = test.get("exact") or test.get("safe_regex", {}).get("regex") or test.get("prefix") or ""
+    if "contains" in test:
+        value = f"*{test['contains']}*"
+    return f"{name} {value}".strip()
 
 
 def _action(route: Resource) -> str:
@@ -120,7 +131,27 @@ def _action(route: Resource) -> str:
         return str(action["cluster"])
     if "direct_response" in route:
         return f"answers {route['direct_response'].get('status', '')}"
+    if "redirect" in route:
+        return _redirect(route["redirect"])
     return str(action.get("cluster_header", ""))
+
+
+def _timeout(action: Resource | None) -> str:
+    """How long a forwarded request may take; ``begins 5s`` where only the answer's beginning is waited for."""
+    if action is None:
+        return ""
+    whole = str(action.get("timeout", "15s"))  # Envoy's own, where none is set
+    if whole not in ("0s", "0"):
+        return whole
+    begins = action.get("retry_policy", {}).get("per_try_timeout")
+    return f"begins {begins}" if begins else "none"
+
+
+def _redirect(redirect: Resource) -> str:
+    scheme = f"{redirect['scheme_redirect']}://" if "scheme_redirect" in redirect else ""
+    port = f":{redirect['port_redirect']}" if "port_redirect" in redirect else ""
+    target = f"{scheme}{redirect.get('host_redirect', '')}{port}{redirect.get('path_redirect', '')}"
+    return f"redirects to {target}"
 
 
 def _address(address: Resource) -> str:
@@ -135,6 +166,6 @@ TABLES: dict[str, Table] = {
     "endpoints": Table(("CLUSTER", "ADDRESS", "HEALTH", "WEIGHT"), "endpoint_config", _endpoint_rows),
     "secrets": Table(("NAME", "HOLDS"), "secret", _secret_rows),
     "listeners": Table(("NAME", "ADDRESS", "DIRECTION", "TLS"), "listener", _listener_rows),
-    "routes": Table(("TABLE", "HOSTS", "PATH", "WHEN", "TO"), "route_config", _route_rows),
+    "routes": Table(("TABLE", "HOSTS", "PATH", "WHEN", "TIMEOUT", "TO"), "route_config", _route_rows),
 }
 """How each kind of configuration is shown."""

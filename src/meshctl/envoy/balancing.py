@@ -8,7 +8,7 @@ from meshctl.envoy import pb
 from meshctl.plan.policies.limits import CapsPlan
 from meshctl.plan.policies.load_balancing import LoadBalancingPlan
 from meshctl.plan.policies.outlier_detection import OutlierPlan
-from meshctl.spec.policy_schema import Algorithm
+from meshctl.spec.policy_schema import Algorithm, RetryBudget
 
 _LB_POLICY: dict[Algorithm, str] = {
     "round_robin": "ROUND_ROBIN",
@@ -63,7 +63,7 @@ def set_outlier_detection(cluster: Any, plan: OutlierPlan | None) -> None:
     )
 
 
-def build_thresholds(caps: CapsPlan) -> Any:
+def build_thresholds(caps: CapsPlan, budget: RetryBudget) -> Any:
     """How much may be under way to a cluster: what Envoy calls circuit breakers."""
     thresholds = pb.circuit_breaker_pb2.CircuitBreakers.Thresholds(
         max_connections=pb.uint32(caps.connections or _MAX_CONCURRENCY),
@@ -71,9 +71,9 @@ def build_thresholds(caps: CapsPlan) -> Any:
         max_requests=pb.uint32(caps.requests or _MAX_CONCURRENCY),
     )
     if caps.retries is None:
-        # Retries never exceed a fifth of what is under way, so that a failing upstream is not stormed.
-        thresholds.retry_budget.budget_percent.value = 20.0
-        thresholds.retry_budget.min_retry_concurrency.value = 10
+        # Retries never exceed a share of what is under way, so that a failing upstream is not stormed.
+        thresholds.retry_budget.budget_percent.value = budget.percent
+        thresholds.retry_budget.min_retry_concurrency.value = budget.min_concurrency
     else:
         thresholds.max_retries.value = caps.retries
     return thresholds

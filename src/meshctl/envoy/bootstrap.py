@@ -14,6 +14,9 @@ from meshctl.plan.model import PipeAddress
 
 XDS_CLUSTER = "control-plane"
 
+_RUNTIME = {"re2.max_program_size.error_level": 4_294_967_295}
+# Envoy's own bound of 100 refuses expressions that people write; spec.regexes bounds them.
+
 _BUCKET_RATIO = 1.2**0.5
 _BUCKETS = 122
 # Bounds a factor of sqrt(1.2) apart from 1 ms to about 60 s: two buckets make the 1.2x that canaries compare by.
@@ -37,7 +40,10 @@ def build_bootstrap(
         stats_config=_stats_config(),
         overload_manager=build_overload_manager(max_heap=max_heap, max_connections=max_connections),
         layered_runtime=pb.bootstrap_pb2.LayeredRuntime(
-            layers=[pb.bootstrap_pb2.RuntimeLayer(name="admin", admin_layer={})]
+            layers=[
+                pb.bootstrap_pb2.RuntimeLayer(name="static", static_layer=_RUNTIME),
+                pb.bootstrap_pb2.RuntimeLayer(name="admin", admin_layer={}),
+            ]
         ),
     )
     text: str = pb.json_format.MessageToJson(config, preserving_proto_field_name=True, sort_keys=True)

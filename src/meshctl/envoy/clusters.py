@@ -23,6 +23,8 @@ from meshctl.plan.model import (
 from meshctl.plan.policies.health_check import HealthCheckPlan
 from meshctl.plan.policies.limits import NO_CAPS, CapsPlan
 from meshctl.plan.policies.load_balancing import LoadBalancingPlan
+from meshctl.plan.policies.retry import BUILT_IN_BUDGET
+from meshctl.spec.policy_schema import RetryBudget
 
 _LOCAL_IDLE_TIMEOUT = 4.0
 # Many servers close an idle keep-alive connection after 5 s (Node.js does); a request sent at that very moment
@@ -44,7 +46,7 @@ def build_cluster(plan: ClusterPlan) -> Any:
 
 
 def _mesh_cluster(plan: MeshCluster) -> Any:
-    cluster = _eds_cluster(plan.name, plan.connect_timeout, plan.load_balancing, plan.caps)
+    cluster = _eds_cluster(plan.name, plan.connect_timeout, plan.load_balancing, plan.caps, plan.retry_budget)
     set_outlier_detection(cluster, plan.outlier_detection)
     if plan.identity:
         cluster.transport_socket.CopyFrom(upstream_tls(plan.identity, http=plan.protocol != "tcp"))
@@ -65,7 +67,7 @@ def _local_cluster(plan: LocalCluster) -> Any:
 
 
 def _external_cluster(plan: ExternalCluster) -> Any:
-    cluster = _cluster(plan.name, plan.connect_timeout, plan.caps)
+    cluster = _cluster(plan.name, plan.connect_timeout, plan.caps, plan.retry_budget)
     set_balancing(cluster, plan.load_balancing)
     set_outlier_detection(cluster, plan.outlier_detection)
     cluster.type = pb.cluster_pb2.Cluster.DiscoveryType.STRICT_DNS
@@ -94,19 +96,25 @@ def _passthrough_cluster(plan: PassthroughCluster) -> Any:
     return cluster
 
 
-def _eds_cluster(name: str, connect_timeout: float, balancing: LoadBalancingPlan, caps: CapsPlan) -> Any:
-    cluster = _cluster(name, connect_timeout, caps)
+def _eds_cluster(
+    name: str,
+    connect_timeout: float,
+    balancing: LoadBalancingPlan,
+    caps: CapsPlan,
+    budget: RetryBudget = BUILT_IN_BUDGET,
+) -> Any:
+    cluster = _cluster(name, connect_timeout, caps, budget)
     set_balancing(cluster, balancing)
     cluster.type = pb.cluster_pb2.Cluster.DiscoveryType.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(ads_source())
     return cluster
 
 
-def _cluster(name: str, connect_timeout: float, caps: CapsPlan) -> Any:
+def _cluster(name: str, connect_timeout: float, caps: CapsPlan, budget: RetryBudget = BUILT_IN_BUDGET) -> Any:
     return pb.cluster_pb2.Cluster(
         name=name,
         connect_timeout=pb.duration(connect_timeout),
-        circuit_breakers=pb.circuit_breaker_pb2.CircuitBreakers(thresholds=[build_thresholds(caps)]),
+        circuit_breakers=pb.circuit_breaker_pb2.CircuitBreakers(thresholds=[build_thresholds(caps, budget)]),
     )
 
 

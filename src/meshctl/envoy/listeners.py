@@ -62,6 +62,8 @@ def _add_chains(listener: Any, tls: InboundTls, network_filter: Any) -> None:
 
 def _tcp_proxy(plan: TcpListener) -> Any:
     config = pb.tcp_proxy_pb2.TcpProxy(stat_prefix=plan.name)
+    if plan.idle_timeout is not None:
+        config.idle_timeout.CopyFrom(pb.duration(plan.idle_timeout))
     if len(plan.split) == 1:
         config.cluster = plan.split[0][0]
     else:

@@ -69,13 +69,10 @@ def _resources(plan: ProxyPlan, credentials: Credentials) -> Iterator[Translated
 
 
 def _clusters_of(table: RouteTable) -> set[str]:
-    return {
-        cluster
-        for host in table.virtual_hosts
-        for route in host.routes
-        if isinstance(route.action, Forward)
-        for cluster, _ in route.action.split
-    }
+    actions = [route.action for host in table.virtual_hosts for route in host.routes]
+    forwards = [action for action in actions if isinstance(action, Forward)]
+    mirrors = {action.mirror.cluster for action in forwards if action.mirror is not None}
+    return mirrors | {cluster for action in forwards for cluster, _ in action.split}
 
 
 def _needs(clusters: set[str], discovered: set[str]) -> frozenset[tuple[str, str]]:

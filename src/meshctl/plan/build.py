@@ -32,18 +32,19 @@ from meshctl.plan.model import (
 from meshctl.plan.policies.health_check import plan_health_check
 from meshctl.plan.policies.limits import plan_caps
 from meshctl.plan.policies.load_balancing import plan_load_balancing, plan_local_balancing, weight_of
+from meshctl.plan.policies.mirror import mirror_cluster, mirrored_versions
 from meshctl.plan.policies.mtls import plan_peers
 from meshctl.plan.policies.outlier_detection import plan_outlier_detection
-from meshctl.plan.policies.timeouts import CONNECT_TIMEOUT, EXTERNAL_CONNECT_TIMEOUT
+from meshctl.plan.policies.retry import plan_budget
+from meshctl.plan.policies.timeouts import CONNECT_TIMEOUT, EXTERNAL_CONNECT_TIMEOUT, plan_connect_timeout
 from meshctl.plan.routes import (
     GATEWAY,
     PASSTHROUGH,
-    cluster_name,
     gateway_table,
     outbound_table,
-    split_of,
     upstream_table,
 )
+from meshctl.plan.splits import cluster_name, split_of
 from meshctl.spec.schema import Mesh, Service
 
 
@@ -87,13 +88,21 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
         name = f"upstream/{upstream.name}"
         address = SocketAddress(LOOPBACK, facts.ports[upstream_key(service.name, upstream.name)])
         if upstream.protocol == "tcp":
-            listeners.append(TcpListener(name=name, address=address, role="outbound", split=split_of(upstream, facts)))
+            listeners.append(
+                TcpListener(
+                    name=name,
+                    address=address,
+                    role="outbound",
+                    split=split_of(upstream, facts),
+                    idle_timeout=upstream.policies.timeout.idle,
+                )
+            )
         else:
             listeners.append(
                 HttpListener(name=name, address=address, role="outbound", route_table=name, circuit_file=circuit_file)
             )
-            tables.append(upstream_table(upstream, facts))
-    clusters, endpoints = _upstream_clusters(mesh, upstreams, facts)
+            tables.append(upstream_table(upstream, service.name, facts))
+    clusters, endpoints = _upstream_clusters(mesh, service.name, upstreams, facts)
     for instance in own:
         clusters.append(_local_cluster(service, instance))
         local = (Endpoint(host=instance.host, port=instance.port),) if instance.listening else ()
@@ -122,7 +131,7 @@ def _plan_gateway(mesh: Mesh, facts: Facts) -> ProxyPlan:
             HttpListener(name=GATEWAY, address=address, role="gateway", route_table=GATEWAY, circuit_file=circuit_file)
         )
         tables.append(gateway_table(mesh.gateway, mesh.services, facts))
-    clusters, endpoints = _upstream_clusters(mesh, callable_services, facts)
+    clusters, endpoints = _upstream_clusters(mesh, GATEWAY, callable_services, facts)
     return _proxy(mesh, GATEWAY, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
 
 
@@ -158,7 +167,7 @@ def _local_cluster(service: Service, instance: InstanceFact) -> LocalCluster:
 
 
 def _upstream_clusters(
-    mesh: Mesh, upstreams: Sequence[Service], facts: Facts
+    mesh: Mesh, caller: str, upstreams: Sequence[Service], facts: Facts
 ) -> tuple[list[ClusterPlan], list[EndpointsPlan]]:
     clusters: list[ClusterPlan] = []
     endpoints: list[EndpointsPlan] = []
@@ -167,28 +176,31 @@ def _upstream_clusters(
             clusters.append(_external_cluster(upstream, facts))
             continue
         instances = [i for i in facts.instances if i.service == upstream.name]
-        versions = set(upstream.versions) | set(upstream.split) | {i.version for i in instances}
-        for version in sorted(versions):
-            name = cluster_name(upstream, version)
-            clusters.append(
-                MeshCluster(
-                    name=name,
-                    identity=spiffe_id(mesh.trust_domain, upstream.name)
-                    if upstream.policies.security.mtls != "off"
-                    else "",
-                    protocol=upstream.protocol,
-                    load_balancing=plan_load_balancing(upstream),
-                    connect_timeout=CONNECT_TIMEOUT,
-                    outlier_detection=plan_outlier_detection(upstream),
-                    caps=plan_caps(upstream),
-                )
-            )
+        named = {version for rule in upstream.routes for version in rule.split}
+        versions = set(upstream.versions) | set(upstream.split) | named | {i.version for i in instances}
+        pairs = [(cluster_name(upstream, version), version) for version in sorted(versions)]
+        pairs += [(mirror_cluster(upstream, version), version) for version in mirrored_versions(upstream, caller)]
+        for name, version in pairs:
+            clusters.append(_mesh_cluster(mesh, upstream, name, facts))
             endpoints.append(_mesh_endpoints(upstream, name, [i for i in instances if i.version == version]))
     return clusters, endpoints
 
 
 def _identity_of(mesh: Mesh, upstream: Service, facts: Facts) -> str:
     return spiffe_id(mesh.trust_domain, upstream.name) if transport_of(upstream, facts).encrypted else ""
+
+
+def _mesh_cluster(mesh: Mesh, upstream: Service, name: str, facts: Facts) -> MeshCluster:
+    return MeshCluster(
+        name=name,
+        identity=_identity_of(mesh, upstream, facts),
+        protocol=upstream.protocol,
+        load_balancing=plan_load_balancing(upstream),
+        connect_timeout=plan_connect_timeout(upstream),
+        outlier_detection=plan_outlier_detection(upstream),
+        caps=plan_caps(upstream),
+        retry_budget=plan_budget(upstream),
+    )
 
 
 def _mesh_endpoints(upstream: Service, cluster: str, instances: Iterable[InstanceFact]) -> EndpointsPlan:
@@ -219,7 +231,8 @@ def _external_cluster(service: Service, facts: Facts) -> ExternalCluster:
         protocol=service.protocol,
         load_balancing=plan_load_balancing(service),
         health_check=plan_health_check(service),
-        connect_timeout=EXTERNAL_CONNECT_TIMEOUT,
+        connect_timeout=plan_connect_timeout(service),
         outlier_detection=plan_outlier_detection(service),
         caps=plan_caps(service),
+        retry_budget=plan_budget(service),
     )

@@ -21,6 +21,7 @@ from meshctl.plan.policies.authorization import AuthorizationPlan, plan_authoriz
 from meshctl.plan.policies.limits import BufferPlan, plan_adaptive_concurrency, plan_max_bytes
 from meshctl.plan.policies.mtls import Transport, plan_inbound_tls, plan_transport
 from meshctl.plan.policies.rate_limits import plan_rate_limits
+from meshctl.plan.policies.timeouts import HeedDeadline
 from meshctl.spec.schema import Mesh, Service
 
 INSTANCE_HEADER = "x-meshctl-instance"
@@ -34,7 +35,9 @@ def inbound_listener(mesh: Mesh, service: Service, instance: InstanceFact, facts
     address = SocketAddress(LOOPBACK, instance.inbound_port)
     tls = plan_inbound_tls(mesh, service, transport_of(service, facts), _authorization_of(mesh, service, facts))
     if service.protocol == "tcp":
-        return TcpListener(name=name, address=address, role="inbound", split=((f"local/{instance.id}", 100),), tls=tls)
+        # The caller's sidecar knows how long a connection may be silent.
+        local = ((f"local/{instance.id}", 100),)
+        return TcpListener(name=name, address=address, role="inbound", split=local, tls=tls, idle_timeout=0.0)
     return HttpListener(name=name, address=address, role="inbound", route_table=name, tls=tls)
 
 
@@ -70,13 +73,14 @@ def _filters(mesh: Mesh, service: Service, facts: Facts) -> tuple[FilterPlan, ..
 
 
 def _route(instance: InstanceFact, match: Match | None = None, filters: tuple[FilterPlan, ...] = ()) -> Route:
-    # The caller's sidecar keeps the time and retries; here a request is only handed on.
+    # The caller's sidecar keeps the time and retries; here a request is handed on, and cut off when nobody waits.
     action = Forward(
         split=((f"local/{instance.id}", 100),),
         timeout=0.0,
+        idle_timeout=0.0,
         response_headers=((INSTANCE_HEADER, instance.id), (VERSION_HEADER, instance.version)),
     )
-    return Route(name=instance.service, match=match or Match(), action=action, filters=filters)
+    return Route(name=instance.service, match=match or Match(), action=action, filters=(HeedDeadline(), *filters))
 
 
 def _size_routes(service: Service, instance: InstanceFact) -> tuple[Route, ...]:

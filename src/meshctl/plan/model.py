@@ -12,13 +12,18 @@ from typing import Literal
 
 from meshctl.plan.policies.authorization import AuthorizationPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
+from meshctl.plan.policies.hashing import HashOn
 from meshctl.plan.policies.health_check import HealthCheckPlan
 from meshctl.plan.policies.limits import NO_CAPS, AdaptiveConcurrencyPlan, BufferPlan, CapsPlan
 from meshctl.plan.policies.load_balancing import ROUND_ROBIN, LoadBalancingPlan
+from meshctl.plan.policies.mirror import MirrorPlan
 from meshctl.plan.policies.mtls import InboundTls, Peers
 from meshctl.plan.policies.outlier_detection import OutlierPlan
 from meshctl.plan.policies.rate_limits import RateLimitPlan
-from meshctl.plan.policies.retry import RetryPlan
+from meshctl.plan.policies.retry import BUILT_IN_BUDGET, RetryPlan
+from meshctl.plan.policies.timeouts import HeedDeadline, KeepDeadline
+from meshctl.spec.policy_schema import RetryBudget
+from meshctl.spec.routing_schema import NO_CHANGES, HeaderChanges, ValueMatch
 
 EndpointHealth = Literal["healthy", "unhealthy"]
 AppProtocol = Literal["http", "grpc", "tcp"]
@@ -62,19 +67,31 @@ class HttpListener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpListener:
-    """A TCP listener that forwards connections to clusters by weight (weights sum to 100)."""
+    """A TCP listener that forwards connections to clusters by weight (weights sum to 100).
+
+    ``idle_timeout`` closes a connection that is silent so long; 0 never does, None after Envoy's own hour.
+    """
 
     name: str
     address: Address
     role: Literal["inbound", "outbound"]
     split: tuple[tuple[str, int], ...]
     tls: InboundTls | None = None
+    idle_timeout: float | None = None
 
 
 ListenerPlan = HttpListener | TcpListener
 
 
-FilterPlan = AdaptiveConcurrencyPlan | AuthorizationPlan | BufferPlan | CircuitBreakerPlan | RateLimitPlan
+FilterPlan = (
+    AdaptiveConcurrencyPlan
+    | AuthorizationPlan
+    | BufferPlan
+    | CircuitBreakerPlan
+    | HeedDeadline
+    | KeepDeadline
+    | RateLimitPlan
+)
 """What an HTTP filter is to do for a route or for all routes of a virtual host: one type for each policy that has a
 filter of its own (in ``plan.policies``), translated by the module of that filter in ``envoy.filters``.
 """
@@ -84,12 +101,17 @@ filter of its own (in ``plan.policies``), translated by the module of that filte
 class Match:
     """What a request must look like; all given conditions hold at once. ``path_prefix`` counts whole segments.
 
-    ``body_over`` is for bodies that declare more bytes than this (0: any), ``body_undeclared`` for those whose length
-    is not declared; neither is for upgraded connections.
+    ``path_exact`` and ``path_regex`` are for the whole path without its query, and empty for any. ``body_over`` is for
+    bodies that declare more bytes than this (0: any), ``body_undeclared`` for those whose length is not declared;
+    neither is for upgraded connections.
     """
 
     path_prefix: str = "/"
+    path_exact: str = ""
+    path_regex: str = ""
     methods: tuple[str, ...] = ()
+    headers: tuple[ValueMatch, ...] = ()
+    query: tuple[ValueMatch, ...] = ()
     header_present: str = ""
     single_label_host: bool = False
     body_over: int = 0
@@ -97,17 +119,51 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathRewrite:
+    """The upstream is asked for ``replacement`` in place of ``prefix`` (whole segments), or of the whole path if empty.
+
+    Both begin with a slash; the query stays.
+    """
+
+    prefix: str = ""
+    replacement: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forward:
     """Send the request on to clusters by weight; ``timeout`` 0 means none of the proxy's own.
 
+    ``timeout`` counts from the end of the request to the end of the answer, all attempts included; it is shortened to
+    what the application says is left (``timeouts.DEADLINE_HEADER``), and of an event stream it bounds the wait for the
+    answer to begin. ``idle_timeout`` bounds silence, 0 for none, None for the listener's own.
+
     ``host_rewrite`` is the Host that the upstream gets, empty to leave it; ``response_headers`` are set on the answer.
+    ``hash_on`` is tried in order until the request has one; with ``sticky`` the hash also chooses among the clusters,
+    whose order then is that in which they are to keep their users.
     """
 
     split: tuple[tuple[str, int], ...]
     timeout: float
+    idle_timeout: float | None = None
     retry: RetryPlan | None = None
     host_rewrite: str = ""
+    path_rewrite: PathRewrite | None = None
     response_headers: tuple[tuple[str, str], ...] = ()
+    request_changes: HeaderChanges = NO_CHANGES
+    response_changes: HeaderChanges = NO_CHANGES
+    hash_on: tuple[HashOn, ...] = ()
+    sticky: bool = False
+    mirror: MirrorPlan | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    """Send the caller elsewhere; what is empty stays as it was asked for, and so does the query."""
+
+    status: int
+    path: str = ""
+    host: str = ""
+    scheme: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +184,7 @@ class Route:
 
     name: str
     match: Match
-    action: Forward | Reply
+    action: Forward | Reply | Redirect
     filters: tuple[FilterPlan, ...] = ()
 
 
@@ -164,6 +220,7 @@ class MeshCluster:
     connect_timeout: float
     outlier_detection: OutlierPlan | None = None
     caps: CapsPlan = NO_CAPS
+    retry_budget: RetryBudget = BUILT_IN_BUDGET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +249,7 @@ class ExternalCluster:
     connect_timeout: float
     outlier_detection: OutlierPlan | None = None
     caps: CapsPlan = NO_CAPS
+    retry_budget: RetryBudget = BUILT_IN_BUDGET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

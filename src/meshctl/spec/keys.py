@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import get_args
 
 from meshctl.spec.policy_keys import POLICY_KEYS
+from meshctl.spec.routing_keys import ROUTING_KEYS, SPLIT
 from meshctl.spec.schema import Condition, Egress, HttpProbe, Probe, Protocol, RestartMode, RestartPolicy
 from meshctl.spec.service_mesh_keys import SERVICE_MESH
 from meshctl.spec.shapes import (
@@ -21,7 +22,6 @@ from meshctl.spec.shapes import (
     Key,
     ListOf,
     MapOf,
-    Percentage,
     Statuses,
     Table,
     Text,
@@ -268,9 +268,10 @@ _SERVICE_KEYS = (
     ),
     Key(
         name="split",
-        shape=MapOf(name=Text(what="the name of a version"), value=Percentage(whole=True)),
+        shape=SPLIT,
         doc="The share of the traffic of each version; it must sum to 100. Default: all to the stable one.",
     ),
+    *ROUTING_KEYS,
     Key(
         name="address",
         shape=AnyOf(shapes=(Text(what="`host:port` or `https://host`"), ADDRESS)),

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshctl.spec.source import Entry, MapNode, Node, is_null, make_map
+from meshctl.spec.source import Entry, MapNode, Node, ScalarNode, is_null, make_map
 
 _CHECKS = frozenset({"http", "tcp", "exec"})
+_SHORT_FOR = {"timeout": "request"}
+# A duration stands for one key of the mapping: `5s` over `{request: 3s, idle: 1m}` leaves the idle timeout.
+
 _RIVALS = {
     "readiness": _CHECKS,
     "liveness": _CHECKS,
@@ -33,6 +36,8 @@ def merge(base: MapNode, over: MapNode) -> MapNode:
 
 
 def _merge_entry(key: str, below: Entry, entry: Entry) -> Entry:
+    if key in _SHORT_FOR and isinstance(below.node, MapNode) != isinstance(entry.node, MapNode):
+        below, entry = _write_out(below, _SHORT_FOR[key]), _write_out(entry, _SHORT_FOR[key])
     if not isinstance(below.node, MapNode) or not isinstance(entry.node, MapNode):
         return entry
     base = below.node
@@ -40,6 +45,14 @@ def _merge_entry(key: str, below: Entry, entry: Entry) -> Entry:
     if rivals & entry.node.entries.keys():
         base = pick(base, base.entries.keys() - rivals)
     return Entry(where=below.where, node=merge(base, entry.node))
+
+
+def _write_out(entry: Entry, name: str) -> Entry:
+    node = entry.node
+    if not isinstance(node, ScalarNode) or node.broken:
+        return entry
+    inner = Entry(where=node.where, node=node)
+    return Entry(where=entry.where, node=make_map({name: inner}, node.where))
 
 
 def pick(node: MapNode, keys: Iterable[str]) -> MapNode:

@@ -26,7 +26,7 @@ MESH = "mesh"
 EVERY = "defaults"
 """The owner of the policies under those of every service."""
 
-_TRAFFIC = ("split", "routes")
+_TRAFFIC = ("split", "routes", "sticky", "mirror")
 # Keys of a service that say where its requests go: policies, though `defaults` has no such keys.
 
 DEFAULTS_KINDS: Mapping[str, Key] = {key.name: key for key in DEFAULTS.keys}

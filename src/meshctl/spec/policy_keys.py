@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshctl.spec.balancing_keys import LOAD_BALANCING
+from meshctl.spec.call_keys import RETRY_POLICY, TIMEOUTS
 from meshctl.spec.circuit_breaker_keys import CIRCUIT_BREAKER
 from meshctl.spec.fallback_keys import FALLBACK
 from meshctl.spec.limits_keys import LIMITS_KEY, OUTLIER_KEY, RATE_LIMITS_KEY
@@ -12,60 +13,15 @@ from meshctl.spec.shapes import (
     UNBOUNDED,
     AnyOf,
     Boolean,
-    Choice,
     Duration,
     Integer,
     Key,
-    ListOf,
     Table,
 )
 from meshctl.spec.values import format_duration
 
 _BUILT_IN = Policies()
-_RETRY = _BUILT_IN.retry_policy
 _COUNT = Integer(minimum=1, maximum=UNBOUNDED)
-_STATUS = Integer(minimum=100, maximum=599)
-
-RETRY_POLICY = Table(
-    id="retry_policy",
-    title="a retry policy",
-    doc=(
-        "How failed calls are tried again. A request that may not be repeated safely (POST, PATCH) is retried only "
-        "when it never reached the service, unless it carries an `Idempotency-Key`."
-    ),
-    keys=(
-        Key(
-            name="max_attempts",
-            shape=Integer(minimum=1, maximum=100),
-            doc="Attempts in all: 3 means two retries, 1 means none.",
-            default=_RETRY.max_attempts,
-        ),
-        Key(name="backoff", shape=Choice(values=("exponential",)), doc="How delays grow.", default=_RETRY.backoff),
-        Key(
-            name="base_interval",
-            shape=Duration(),
-            doc="The delay before the first retry.",
-            default=format_duration(_RETRY.base_interval),
-        ),
-        Key(
-            name="max_interval",
-            shape=Duration(),
-            doc="The longest delay.",
-            default=format_duration(_RETRY.max_interval),
-        ),
-        Key(
-            name="per_try_timeout",
-            shape=Duration(),
-            doc="How long each attempt may take. Default: no bound of its own.",
-        ),
-        Key(
-            name="retriable_status_codes",
-            shape=ListOf(item=_STATUS, maximum=50),
-            doc="Answers that are tried again.",
-            default=list(_RETRY.retriable_status_codes),
-        ),
-    ),
-)
 
 MONITORING = Table(
     id="monitoring",
@@ -84,9 +40,9 @@ MONITORING = Table(
 POLICY_KEYS = (
     Key(
         name="timeout",
-        shape=Duration(),
-        doc="How long callers wait for a whole answer, retries included. Not for gRPC, whose clients send deadlines.",
-        default=format_duration(_BUILT_IN.timeout),
+        shape=AnyOf(shapes=(Duration(zero=True), TIMEOUTS)),
+        doc="How long callers wait. A duration is short for `request`.",
+        default=format_duration(_BUILT_IN.timeout.request),
     ),
     Key(name="retry_policy", shape=RETRY_POLICY, doc="How failed calls are tried again."),
     Key(name="circuit_breaker", shape=CIRCUIT_BREAKER, doc="When callers stop calling for a while."),

@@ -6,7 +6,7 @@ Durations are seconds (float), percentages are numbers from 0 to 100; defaults h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from meshctl.errors import Where
 from meshctl.spec.limits_schema import Limits, OutlierDetection, RateLimit
@@ -16,6 +16,8 @@ FallbackStrategy = Literal["cached_response", "static"]
 MtlsMode = Literal["strict", "permissive", "off"]
 Verdict = Literal["allow", "deny"]
 Forced = Literal["auto", "open", "closed"]
+RetriableCondition = Literal["connect-failure", "reset", "refused-stream"]
+RetriableGrpcCode = Literal["cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,32 @@ class LoadBalancing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long callers wait. ``request`` is for a whole answer, retries included, and 0 for no bound of the mesh's own.
+
+    ``idle`` bounds the silence on a stream (0 for none), ``connect`` the making of a connection; None stands for the
+    built-in value, which depends on what is called.
+    """
+
+    request: float = 5.0
+    idle: float | None = None
+    connect: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryBudget:
+    """Retries under way are at most ``percent`` of the requests under way, or ``min_concurrency`` if that is more."""
+
+    percent: float = 20.0
+    min_concurrency: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """``max_attempts`` counts attempts in all (3 = two retries)."""
+    """``max_attempts`` counts attempts in all (3 = two retries).
+
+    ``other_instance`` sends a retry to an instance that has not been tried, where there is one.
+    """
 
     max_attempts: int = 3
     backoff: Literal["exponential"] = "exponential"
@@ -70,6 +96,10 @@ class RetryPolicy:
     max_interval: float = 1.0
     per_try_timeout: float | None = None
     retriable_status_codes: tuple[int, ...] = (502, 503, 504)
+    retriable_conditions: tuple[RetriableCondition, ...] = get_args(RetriableCondition)
+    retriable_grpc_codes: tuple[RetriableGrpcCode, ...] = ()
+    other_instance: bool = True
+    budget: RetryBudget = field(default_factory=RetryBudget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +200,7 @@ class Monitoring:
 class Policies:
     """The policies of one service: those of ``defaults`` with the service's own laid over them, key by key."""
 
-    timeout: float = 5.0
+    timeout: Timeouts = field(default_factory=Timeouts)
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     load_balancing: LoadBalancing = field(default_factory=LoadBalancing)

@@ -174,6 +174,11 @@ PROBLEM_KINDS = (
     ),
     _kind("reserved-name", "The mesh uses this name itself.", "services:\n  gateway: {command: ./gateway}\n"),
     _kind(
+        "route-caller",
+        "A route is for requests from a service that does not call this one.",
+        f"{_OK}  api: {{command: ./api, routes: [{{match: {{from: [web]}}, version: v1}}]}}\n",
+    ),
+    _kind(
         "route-target",
         "A route of the gateway leads to a job or to a service that speaks plain TCP.",
         "gateway: {port: 80, routes: [{path: /, service: db}]}\nservices:\n  db: {command: ./db, protocol: tcp}\n",
@@ -214,6 +219,11 @@ PROBLEM_KINDS = (
         "unknown-version",
         "A name is that of no version of the service.",
         "services:\n  web: {stable: v2, versions: {v1: {command: ./web}}}\n",
+    ),
+    _kind(
+        "unreachable-route",
+        "A route can never match, because one before it takes every request that it could.",
+        _web("routes: [{version: v1}, {match: {path: /beta}, version: v1}]"),
     ),
     _kind(
         "unset-variable",

@@ -12,6 +12,8 @@ import warnings
 
 _MAX_LENGTH = 1000
 _MAX_REPEAT = 1000
+_MAX_SIZE = 20_000
+# Length times repeats: RE2 gives up on an expression that would fill its memory, and Envoy would refuse it.
 _TOKEN = re.compile(
     r"(?P<escape>\\(?:x[0-9a-fA-F]{2}|.))|(?P<class>\[\^?\]?(?:\\.|\[:|[^\]\\])*\])"
     r"|(?P<group>\(\?(?:P?<.|.))|(?P<count>\{[0-9]*,?[0-9]*\})|(?P<repeat>[*+?])|(?P<other>.)",
@@ -52,6 +54,8 @@ def _find_foreign(pattern: str) -> str:
             repeats *= max(1, *_numbers(text))
             if repeats > _MAX_REPEAT:
                 return f"repeats more than {_MAX_REPEAT} times"
+            if repeats * len(pattern) > _MAX_SIZE:
+                return "is too large: what it repeats is too long"
         previous = "(repeated)" if kind in ("count", "repeat") else text
     return ""
 

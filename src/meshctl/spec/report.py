@@ -31,6 +31,11 @@ class Report:
         problem = Problem(code=code, message=message, where=where, hint=hint)
         self._problems.setdefault((code, where, message), problem)
 
+    @property
+    def count(self) -> int:
+        """How many problems there are so far."""
+        return len(self._problems)
+
     def suggest(self, name: str, known: Iterable[str]) -> str:
         """A clause such as ``; did you mean `orders`?`` for a name near to a known one, or an empty text."""
         if len(name) > _SHOWN or len(self._problems) > _ENOUGH_SUGGESTIONS:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from meshctl.errors import Where
 from meshctl.spec.policy_schema import Policies
+from meshctl.spec.routing_schema import Mirror, RouteRule, Sticky
 
 Protocol = Literal["http", "grpc", "tcp"]
 Condition = Literal["started", "healthy", "completed_successfully"]
@@ -102,7 +103,8 @@ class Service:
     """One service. Exactly one of ``versions`` and ``address`` is filled, or neither for one that is registered.
 
     ``split`` maps every version that gets traffic to its weight, and sums to 100; ``upstreams`` are the services
-    it calls; ``depends_on`` orders the start only.
+    it calls; ``depends_on`` orders the start only. Requests go by the first of ``routes`` that matches, and by
+    ``split`` (with ``sticky`` and ``mirror``) when none does.
     """
 
     name: str
@@ -114,6 +116,9 @@ class Service:
     address: ExternalAddress | None = None
     depends_on: Mapping[str, Condition]
     policies: Policies
+    routes: tuple[RouteRule, ...] = ()
+    sticky: Sticky | None = None
+    mirror: Mirror | None = None
     where: Where
 
     @property

@@ -74,7 +74,7 @@ def _expand(fields: Fields, report: Report, *, enabled: bool) -> MapNode:
             ("circuit_breaker", "slow_call", "threshold"),
         ),
         (thresholds, "error_count", thresholds.integer("error_count", None), ("circuit_breaker", "failure_threshold")),
-        (timeouts, "operation", timeouts.duration("operation", None), ("timeout",)),
+        (timeouts, "operation", timeouts.duration("operation", None), ("timeout", "request")),
         (timeouts, "recovery", timeouts.duration("recovery", None), ("circuit_breaker", "timeout")),
         (
             monitoring,

@@ -25,7 +25,7 @@ _TIMEOUTS = Table(
     title="`timeouts`",
     doc="How long calls and recovery take.",
     keys=(
-        Key(name="operation", shape=Duration(), doc="Same as `timeout`."),
+        Key(name="operation", shape=Duration(), doc="Same as `timeout.request`."),
         Key(name="recovery", shape=Duration(), doc="Same as `circuit_breaker.timeout`."),
     ),
 )

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from meshctl.errors import Where
 from meshctl.spec.report import Report, join_names, quote
 from meshctl.spec.schema import Mesh, Service
-from meshctl.spec.source import Entry, ListNode, MapNode, Node, ScalarNode
+from meshctl.spec.source import MapNode
+from meshctl.spec.tree import find, key_place
 from meshctl.spec.validate_limits import check_limits
+from meshctl.spec.validate_routes import check_routes
 from meshctl.spec.validate_security import check_security
 
 RESERVED = frozenset({"anonymous", "daemon", "defaults", "external", "gateway", "keeper", "local", "localhost", "mesh"})
@@ -30,35 +32,13 @@ def validate(mesh: Mesh, root: MapNode, report: Report) -> None:
         _check_depends_on(service, mesh.services, root, report)
         _check_split(service, root, report)
         _check_versions(service, report)
+        check_routes(service, mesh.services, root, report)
     _check_instances(mesh, report)
     _check_cycles(mesh.services, root, report)
     _check_gateway(mesh, report)
     _check_ports(mesh, root, report)
     check_security(mesh, root, report)
     check_limits(mesh, root, report)
-
-
-def find(root: Node, *path: str) -> Entry | None:
-    """The value at a path of keys with the place of its key; an item of a list is found by its text."""
-    entry: Entry | None = Entry(where=root.where, node=root)
-    for part in path:
-        if entry is None:
-            return None
-        node = entry.node
-        if isinstance(node, MapNode):
-            entry = node.entries.get(part)
-        elif isinstance(node, ListNode):
-            items = [item for item in node.items if isinstance(item, ScalarNode) and item.text == part]
-            entry = Entry(where=items[-1].where, node=items[-1]) if items else None
-        else:
-            return None
-    return entry
-
-
-def key_place(root: Node, *path: str) -> Where:
-    """The place of the key at a path, or of the nearest thing above it."""
-    entry = find(root, *path)
-    return entry.where if entry else key_place(root, *path[:-1])
 
 
 def _check_name(service: Service, report: Report) -> None:

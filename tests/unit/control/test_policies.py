@@ -87,7 +87,7 @@ async def test_a_change_is_in_effect_when_it_returns_and_counts_only_the_sidecar
         result = await plane.policies.apply(apply_request(FASTER, reason="orders is fast"))
         # front calls orders, and the gateway calls everyone; orders itself is told nothing.
         assert (result.revision, result.acked, result.total) == (2, 2, 2)
-        assert world.orders.policies.timeout == 1.0
+        assert world.orders.policies.timeout.request == 1.0
         assert [(c.owner, c.path, c.before, c.after) for c in result.changes] == [("orders", "timeout", "2s", "1s")]
         newest = world.store.revisions()[-1]
         assert (newest.number, newest.state, newest.author) == (2, "applied", "ann@apply")
@@ -144,7 +144,7 @@ defaults: {load_balancing: {algorithm: best}}
         assert "did you mean `orders`?" in unknown.message
         assert unknown.hint == "services: front, orders"
         assert world.state == (1, "applied")
-        assert world.orders.policies.timeout == 2.0
+        assert world.orders.policies.timeout.request == 2.0
 
 
 async def test_a_file_without_a_policy_is_refused(world: World) -> None:
@@ -167,7 +167,7 @@ async def test_of_two_writers_one_loses_and_is_told_to_whom(world: World) -> Non
             "the policies have changed since revision 1: revision 2 by ann@apply came first, at 20"
         )
         assert lost.message.endswith("UTC (first)")
-        assert (world.orders.policies.timeout, world.orders.policies.retry_policy.max_attempts) == (1.0, 3)
+        assert (world.orders.policies.timeout.request, world.orders.policies.retry_policy.max_attempts) == (1.0, 3)
 
 
 async def test_what_a_sidecar_refuses_is_undone_and_its_words_are_told(world: World) -> None:
@@ -178,7 +178,7 @@ async def test_what_a_sidecar_refuses_is_undone_and_its_words_are_told(world: Wo
         with pytest.raises(RejectedError, match="no such filter") as caught:
             await plane.policies.apply(apply_request(FASTER))
         assert "revision 2 was undone: the policies are those before it, as revision 3" in caught.value.hint
-        assert world.orders.policies.timeout == 2.0
+        assert world.orders.policies.timeout.request == 2.0
         assert {node: s.version for node, s in world.sidecars.snapshots.items()} == {
             node: s.version for node, s in before.items()
         }
@@ -197,7 +197,7 @@ async def test_a_sidecar_that_does_not_answer_leaves_the_revision_in_force(world
         with pytest.raises(WaitTimeoutError, match="front did not acknowledge") as caught:
             await plane.policies.apply(apply_request(FASTER))
         assert "revision 2 is in force all the same" in caught.value.hint
-        assert world.orders.policies.timeout == 1.0
+        assert world.orders.policies.timeout.request == 1.0
         assert world.state == (2, "pending")
         world.sidecars.late.clear()
         await until(lambda: world.state == (2, "applied"), "it is acknowledged later")
@@ -218,7 +218,7 @@ async def test_deleting_uncovers_what_lies_below(world: World) -> None:
     async with world.running() as plane:
         await bring_up(world, plane)
         await plane.policies.delete(DeleteRequest(owner="orders", kind="timeout", author="ann@delete"))
-        assert world.orders.policies.timeout == 5.0
+        assert world.orders.policies.timeout.request == 5.0
         assert [p.kind for p in plane.policies.list("orders").policies] == ["retry_policy", "split"]
         with pytest.raises(NotFoundError, match="orders has no timeout of its own") as caught:
             await plane.policies.delete(DeleteRequest(owner="orders", kind="timeout", author="ann@delete"))
@@ -227,9 +227,9 @@ async def test_deleting_uncovers_what_lies_below(world: World) -> None:
         assert await bring_up(world, plane) == [
             "orders timeout: deleted (revision 2, ann@delete), which mesh.yaml:7:14 has"
         ]
-        assert world.orders.policies.timeout == 5.0
+        assert world.orders.policies.timeout.request == 5.0
         assert await bring_up(world, plane, reset=True) == []
-        assert world.orders.policies.timeout == 2.0
+        assert world.orders.policies.timeout.request == 2.0
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ async def test_a_rollback_returns_to_what_was_whole(world: World) -> None:
         await plane.policies.apply(apply_request("defaults: {timeout: 7s}\nservices: {front: {timeout: 4s}}"))
         await plane.policies.delete(DeleteRequest(owner="orders", kind="split", author="ann@delete"))
         result = await plane.policies.roll_back(RollbackRequest(revision=2, author="bob@rollback"))
-        assert (result.revision, world.orders.policies.timeout) == (5, 1.0)
+        assert (result.revision, world.orders.policies.timeout.request) == (5, 1.0)
         assert dict(world.orders.split) == {"v1": 90, "v2": 10}
         assert plane.policies.diff(DiffRequest(before=2)).changes == []
         assert plane.policies.history().revisions[0].reason == "back to revision 2"
@@ -315,7 +315,7 @@ async def test_up_tells_what_differs_and_resets_on_demand(world: World) -> None:
         # A file that comes to say the same is what says it from then on.
         assert len(await bring_up(world, plane, TEXT.replace("timeout: 2s", "timeout: 1s"))) == 1
         assert len(await bring_up(world, plane)) == 1
-        assert world.orders.policies.timeout == 2.0
+        assert world.orders.policies.timeout.request == 2.0
         assert await bring_up(world, plane, reset=True, author="ann@up") == []
         newest = world.store.revisions()[-1]
         assert (newest.author, newest.changes) == ("ann@up", ("defaults monitoring: {metrics: false} -> not set",))
@@ -367,14 +367,14 @@ async def test_changes_by_command_survive_a_restart_and_a_down(world: World) -> 
         await plane.policies.apply(apply_request(FASTER))
     world.reopen()
     async with world.running() as plane:
-        assert world.orders.policies.timeout == 1.0
+        assert world.orders.policies.timeout.request == 1.0
         await plane.down(force=True)
     world.reopen()
     async with world.running() as plane:
         assert await bring_up(world, plane) == [
             "orders timeout: 1s (revision 2, ann@apply) differs from 2s in mesh.yaml:7:14"
         ]
-        assert world.orders.policies.timeout == 1.0
+        assert world.orders.policies.timeout.request == 1.0
 
 
 # ------------------------------------------------------------------------------------------ faults
@@ -434,7 +434,7 @@ async def test_a_kill_at_any_point_leaves_store_and_sidecars_at_one_revision(wor
     world.reopen()
     async with world.running():
         await until(lambda: world.state[1] == "applied", "the revision is settled")
-        assert world.orders.policies.timeout == timeout
+        assert world.orders.policies.timeout.request == timeout
         # What the next control plane publishes is what it has in its store.
         assert world.state[0] == (1 if timeout == 2.0 else 2)
         await until(lambda: world.engine.is_settled, "all is published")
@@ -463,7 +463,7 @@ async def test_a_kill_while_a_refused_revision_is_undone_ends_at_the_old_one(wor
     world.reopen()
     async with world.running():
         await until(lambda: world.state == (3, "applied"), "the revision before is restored")
-        assert world.orders.policies.timeout == 2.0
+        assert world.orders.policies.timeout.request == 2.0
         await until(lambda: world.sidecars.snapshots["front"].version == before, "it is published")
         assert world.store.revisions()[1].state == "refused"
 

@@ -14,7 +14,8 @@ from meshctl.plan.facts import Facts, InstanceFact, InstanceHealth
 from meshctl.plan.model import EndpointsPlan, Forward, HttpListener, ProxyPlan, Reply, RouteTable, TcpListener
 from meshctl.plan.policies.retry import plan_retry
 from meshctl.plan.policies.timeouts import plan_timeout
-from meshctl.plan.routes import gateway_table, split_of
+from meshctl.plan.routes import gateway_table
+from meshctl.plan.splits import split_of
 
 CASE = make_case(
     """

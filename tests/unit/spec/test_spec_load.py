@@ -266,7 +266,7 @@ def test_every_key_of_the_file_with_everything_counts(path: tuple[str, ...]) -> 
         ("thresholds: {failure_rate: 40%}", "circuit_breaker.failure_rate", 40.0),
         ("thresholds: {response_time: 2}", "circuit_breaker.slow_call.threshold", 2.0),
         ("thresholds: {error_count: 7}", "circuit_breaker.failure_threshold", 7),
-        ("timeouts: {operation: 9}", "timeout", 9.0),
+        ("timeouts: {operation: 9}", "timeout.request", 9.0),
         ("timeouts: {recovery: 1m}", "circuit_breaker.timeout", 60.0),
         ("fallback: {strategy: static}", "fallback.strategy", "static"),
         ("fallback: {enabled: true}", "fallback.strategy", "cached_response"),

@@ -147,7 +147,7 @@ def test_a_deletion_is_stored_and_takes_away() -> None:
     gone = replace(documents["api", "timeout"], node=None, origin=LATER)
     changed = decode_documents(encode_documents({**documents, gone.key: gone}))
     assert changed["api", "timeout"] == gone
-    assert load(source, changed).services["api"].policies.timeout == 5.0
+    assert load(source, changed).services["api"].policies.timeout.request == 5.0
     assert [change.words for change in find_changes(documents, changed)] == ["api timeout: 2s -> not set"]
 
 
@@ -157,8 +157,8 @@ def test_policies_go_where_the_file_has_none() -> None:
         "defaults: {timeout: 7s}\nservices: {later: {timeout: 3s}}\nservice_mesh: {enabled: false}\n"
     )
     mesh = load(make_source(text), documents)
-    assert mesh.services["web"].policies.timeout == 7.0
-    assert mesh.services["later"].policies.timeout == 3.0
+    assert mesh.services["web"].policies.timeout.request == 7.0
+    assert mesh.services["later"].policies.timeout.request == 3.0
     assert not mesh.defaults.circuit_breaker.enabled
 
 

@@ -16,6 +16,7 @@ from meshctl.envoy.filters import (
     buffer,
     circuit_breaker,
     dynamic_forward_proxy,
+    header_mutation,
     rate_limit,
     rbac,
     router,
@@ -25,6 +26,7 @@ from meshctl.plan.policies.authorization import AuthorizationPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.limits import AdaptiveConcurrencyPlan, BufferPlan
 from meshctl.plan.policies.rate_limits import RateLimitPlan
+from meshctl.plan.policies.timeouts import HeedDeadline, KeepDeadline
 
 
 class Switch(NamedTuple):
@@ -44,6 +46,7 @@ FILTER_CHAIN: tuple[Callable[[HttpListener], Any | None], ...] = (
     buffer.build,
     circuit_breaker.build,
     dynamic_forward_proxy.build,
+    header_mutation.build,
     router.build,
 )
 """Each builds its filter for a listener, or None where it can never be needed. A request passes them in this order."""
@@ -54,6 +57,8 @@ SWITCHES: dict[type[Any], Switch] = {
     BufferPlan: Switch(buffer.NAME, buffer.configure),
     RateLimitPlan: Switch(rate_limit.filter_name, rate_limit.configure),
     CircuitBreakerPlan: Switch(circuit_breaker.NAME, circuit_breaker.configure),
+    HeedDeadline: Switch(header_mutation.NAME, header_mutation.heed_deadline),
+    KeepDeadline: Switch(header_mutation.NAME, header_mutation.keep_deadline),
 }
 """The filter of each type of FilterPlan."""
 

@@ -42,7 +42,7 @@ def plan_circuit_breaker(service: Service) -> CircuitBreakerPlan | None:
     policy: CircuitBreaker = service.policies.circuit_breaker
     if service.protocol == "tcp" or not (policy.enabled or policy.forced != "auto"):
         return None
-    own = service.policies.timeout if service.protocol == "http" else 0.0
+    own = service.policies.timeout.request if service.protocol == "http" else 0.0
     return CircuitBreakerPlan(
         target=service.name,
         failure_threshold=policy.failure_threshold,

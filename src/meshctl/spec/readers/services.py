@@ -26,17 +26,28 @@ from meshctl.spec.policy_schema import Policies
 from meshctl.spec.reader import Fields, read_scalar
 from meshctl.spec.readers.policies import read_policies
 from meshctl.spec.readers.processes import Folders, layer_version, read_version
+from meshctl.spec.readers.routing import read_mirror, read_routes, read_sticky
+from meshctl.spec.readers.splits import read_split
 from meshctl.spec.report import Report, join_names, quote
 from meshctl.spec.schema import Condition, ExternalAddress, Gateway, GatewayRoute, Service, Version
 from meshctl.spec.service_mesh import BLOCK, check_block, lay_policies
-from meshctl.spec.shapes import Choice, Percentage, Table, Text
+from meshctl.spec.shapes import Choice, Table, Text
 from meshctl.spec.source import MapNode, Node, ScalarNode, is_null
 from meshctl.spec.values import is_host, parse_address
 
 ONLY_VERSION = "v1"
 """The version of a service that names none."""
 
-_NOT_OUTSIDE = ("versions", "stable", "split", "upstreams", "depends_on", *(key.name for key in PROCESS_KEYS))
+_NOT_OUTSIDE = (
+    "versions",
+    "stable",
+    "split",
+    "sticky",
+    "mirror",
+    "upstreams",
+    "depends_on",
+    *(key.name for key in PROCESS_KEYS),
+)
 _POLICY_NAMES = frozenset(key.name for key in POLICY_KEYS) | {BLOCK}
 _SERVICE_TEXT = Text(what="the name of a service")
 
@@ -69,7 +80,8 @@ def read_service(
     keys = as_map(node, root)
     check_block(keys, report)
     own = any(key in _POLICY_NAMES for key in keys.entries)
-    policies = read_policies(lay_policies(root, keys, report), report) if own else defaults
+    laid = lay_policies(root, keys, report) if own or fields.has("routes") else keys
+    policies = read_policies(laid, report) if own else defaults
     address = _read_address(fields)
     versions: Mapping[str, Version] = {}
     if fields.has("address"):
@@ -82,11 +94,14 @@ def read_service(
         protocol=fields.choice("protocol", "http"),
         versions=versions,
         stable=stable,
-        split=_read_split(fields, stable),
+        split=read_split(fields) or {stable: 100},
         upstreams=_read_upstreams(fields),
         address=address,
         depends_on=_read_depends_on(fields),
         policies=policies,
+        routes=read_routes(fields, laid),
+        sticky=read_sticky(fields),
+        mirror=read_mirror(fields),
         where=where,
     )
 
@@ -156,24 +171,6 @@ def _read_stable(fields: Fields, versions: Mapping[str, Version]) -> str:
         fields.report.add("unknown-version", message, fields.place("stable"), _list_versions(versions))
         return first
     return stable
-
-
-def _read_split(fields: Fields, stable: str) -> Mapping[str, int]:
-    if not fields.has("split"):
-        return {stable: 100}
-    split: dict[str, int] = {}
-    complete = True
-    for name, entry in fields.named("split").items():
-        label = f"the weight of {quote(name)}"
-        weight = read_scalar(Percentage(whole=True), entry.node, label, fields.report)
-        complete = complete and weight is not None
-        if isinstance(weight, float):
-            split[name] = int(weight)
-    total = sum(split.values())
-    if complete and isinstance(fields.node("split"), MapNode) and total != 100:
-        message = f"weights must sum to 100, these sum to {total}"
-        fields.report.add("bad-split", message, fields.key_place("split"), "change the weights under `split`")
-    return {name: weight for name, weight in split.items() if weight} or {stable: 100}
 
 
 def _read_upstreams(fields: Fields) -> tuple[str, ...]:
