@@ -35,7 +35,11 @@ def world() -> Iterator[Map]:
             "replicas": 2,
             "load_balancing": {"health_check": FAST_CHECK | {"path": "/health"}},
         },
-        "lenient": {"command": LAB, "load_balancing": {"health_check": FAST_CHECK}},
+        "lenient": {
+            "command": LAB,
+            "load_balancing": {"health_check": FAST_CHECK},
+            "circuit_breaker": {"enabled": False},  # it would be open still when the instance has come back
+        },
     }
     topology = {"name": "policies", "services": {"a": {"command": ECHO, "upstreams": [*called]}, **called}}
     with running(topology) as mesh:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -150,6 +151,21 @@ def _health_check(plan: HealthCheckPlan, *, host: str) -> Any:
             host=host,
             path=plan.path,
             expected_statuses=[pb.range_pb2.Int64Range(start=start, end=end) for start, end in plan.expected],
+            # Envoy holds a host unhealthy at the first other status, whatever the threshold; those that it calls
+            # retriable it counts. Source:
+            # https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/health_check.proto (unhealthy_threshold)
+            retriable_statuses=[pb.range_pb2.Int64Range(start=start, end=end) for start, end in _others(plan.expected)],
         )
     )
     return check
+
+
+def _others(expected: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The statuses from 100 to 599 that are in none of the ranges, as ranges; all are half-open."""
+    start = 100
+    for first, end in sorted(expected):
+        if start < first:
+            yield start, first
+        start = max(start, end)
+    if start < 600:
+        yield start, 600

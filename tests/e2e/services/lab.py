@@ -3,8 +3,9 @@
 ``/tries/<key>?fail=2`` answers 503 the first two times (``hang``: not at all) and says how often it was asked,
 ``/events/<key>`` sends one event and the next only after ``/release/<key>``, ``/socket`` echoes WebSocket messages,
 ``/bytes/<n>`` sends and ``/digest`` takes bodies of any size, ``/sleep/<seconds>`` waits, ``/set-health/<status>``
-says what ``/health`` is from now on.
-Everything else is answered with what was asked.
+says what ``/health`` is from now on (0: nothing at all) and ``/checks`` how often it was asked.
+Everything else is answered with what was asked; ``/set-echo/<status>/<seconds>`` says with which status from now on,
+and how late.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ class Lab:
         self.tries: Counter[str] = Counter()
         self.released: dict[str, asyncio.Event] = {}
         self.health = 200
+        self.checks = 0
+        self.status = 200
+        self.delay = 0.0
 
     def told(self, **more: object) -> web.Response:
         """Who answers, and what it has to say."""
@@ -34,12 +38,27 @@ class Lab:
 
     async def echo(self, request: web.Request) -> web.Response:
         """What was asked."""
+        await asyncio.sleep(self.delay)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        return self.told(method=request.method, path=request.path_qs, headers=headers, body=await request.text())
+        answer = self.told(method=request.method, path=request.path_qs, headers=headers, body=await request.text())
+        answer.set_status(self.status)
+        return answer
+
+    async def set_echo(self, request: web.Request) -> web.Response:
+        """Change how everything else is answered."""
+        self.status, self.delay = int(request.match_info["status"]), float(request.match_info["seconds"])
+        return web.Response()
 
     async def say_health(self, _: web.Request) -> web.Response:
         """The health that was set."""
+        self.checks += 1
+        if not self.health:
+            await asyncio.sleep(60)
         return web.Response(status=self.health)
+
+    async def count_checks(self, _: web.Request) -> web.Response:
+        """How often the health was asked for."""
+        return self.told(checks=self.checks)
 
     async def set_health(self, request: web.Request) -> web.Response:
         """Change what /health says."""
@@ -119,6 +138,8 @@ def make_app() -> web.Application:
     app = web.Application(client_max_size=1 << 26)
     app.router.add_get("/health", lab.say_health)
     app.router.add_route("*", "/set-health/{status}", lab.set_health)
+    app.router.add_get("/checks", lab.count_checks)
+    app.router.add_get("/set-echo/{status}/{seconds}", lab.set_echo)
     app.router.add_route("*", "/tries/{key}", lab.fail_first)
     app.router.add_get("/count/{key}", lab.count)
     app.router.add_route("*", "/sleep/{seconds}", lab.sleep)
