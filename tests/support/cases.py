@@ -29,6 +29,8 @@ from meshctl.ports import Registration, SourceFile, TopologySource
 from meshctl.spec.load import load
 from meshctl.spec.schema import Mesh
 
+_WIDTH = 120
+
 PLACEHOLDER = Credentials(leaf_chain=b"(leaf)", leaf_key=b"(key)", roots=b"(roots)")
 
 
@@ -126,17 +128,38 @@ def read_case(folder: Path) -> Case:
     return make_case((folder / "mesh.yaml").read_text(), yaml.safe_load(facts.read_text()) if facts.exists() else None)
 
 
-def outputs(case: Case) -> dict[str, str]:
-    """What follows from a case, by file name: the plan, and every resource by node and kind."""
-    files = {"plan.json": _pretty(_plain(case.plan))}
+def outputs(case: Case, *, whole: bool = False) -> dict[str, str]:
+    """What follows from a case, by file name: the plan, and every resource by node and kind.
+
+    Unless it is to be shown as a whole, what is the same in every case is left out: the gateway's part where the
+    topology has no gateway, secrets, and the routine of listeners.
+    """
+    shown = {node for node in case.plan.proxies if whole or node != GATEWAY or case.mesh.gateway is not None}
+    plan = MeshPlan(proxies={node: proxy for node, proxy in case.plan.proxies.items() if node in shown})
+    files = {"plan.json": _pretty(_plain(plan))}
     for node, resources in case.resources().items():
         kinds: dict[str, list[Any]] = {}
         for item in resources:
-            shown = json.loads(pb.json_format.MessageToJson(item.message, preserving_proto_field_name=True))
-            kinds.setdefault(item.kind, []).append(_without_scripts(shown))
-        for kind, shown_resources in kinds.items():
-            files[f"envoy/{node}.{kind}.json"] = _pretty(shown_resources)
+            if node not in shown or (item.kind == "secret" and not whole):
+                continue
+            resource = json.loads(pb.json_format.MessageToJson(item.message, preserving_proto_field_name=True))
+            kinds.setdefault(item.kind, []).append(_without_scripts(resource) if whole else _without_routine(resource))
+        for kind, found in kinds.items():
+            files[f"envoy/{node}.{kind}.json"] = _pretty(found)
     return files
+
+
+def _without_routine(value: Any) -> Any:
+    """JSON without what every listener has alike: HTTP filters are only named, logs and local replies left out."""
+    if isinstance(value, list):
+        return [_without_routine(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: [item["name"] for item in inner] if key == "http_filters" else _without_routine(inner)
+        for key, inner in value.items()
+        if key not in ("access_log", "local_reply_config")
+    }
 
 
 def _without_scripts(shown: Any) -> Any:
@@ -167,4 +190,19 @@ def _plain(value: Any) -> Any:
 
 
 def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+    return f"{_lay_out(value, '')}\n"
+
+
+def _lay_out(value: Any, indent: str) -> str:
+    """JSON with sorted keys: on one line what fits on one, so that a case can be read."""
+    flat = json.dumps(value, sort_keys=True)
+    if len(indent) + len(flat) <= _WIDTH or not isinstance(value, dict | list) or not value:
+        return flat
+    inner = f"{indent} "
+    if isinstance(value, dict):
+        rows = [f"{json.dumps(key)}: {_lay_out(value[key], inner)}" for key in sorted(value)]
+    else:
+        rows = [_lay_out(item, inner) for item in value]
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    lines = ",\n".join(f"{inner}{row}" for row in rows)
+    return f"{first}\n{lines}\n{indent}{last}"
