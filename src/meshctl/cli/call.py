@@ -156,7 +156,11 @@ async def _send(
 
 def _describe(response: MeshResponse, *, source: str) -> str:
     who = f"{response.instance} ({response.version})" if response.version else response.instance
-    answered = f"from {who}" if who else "from the sidecar itself: no instance was reached"
+    fallback = next((value for name, value in response.headers if name.lower() == "x-meshctl-fallback"), "")
+    if fallback:
+        answered = f"from the sidecar's fallback ({fallback})"
+    else:
+        answered = f"from {who}" if who else "from the sidecar itself: no instance was reached"
     reason = f" {response.reason}" if response.reason else ""
     return f"{response.status}{reason} in {response.duration_ms:.1f} ms {answered}, called as {source}"
 

@@ -15,7 +15,6 @@ import typer
 from meshctl.cli import errors
 from meshctl.cli.attach import Attachment, stop_mesh
 from meshctl.cli.daemon import Daemon, ensure_daemon
-from meshctl.cli.inert import warn_of_inert
 from meshctl.cli.interrupts import Interrupted, Interrupts
 from meshctl.cli.lines import LineWriter
 from meshctl.cli.news import News
@@ -79,7 +78,7 @@ def up(
     project = find_project(ctx, files=file, need_files=True)
     source = read_source(project)
     screen = make_screen(ctx)
-    _check(screen, source, services or [])
+    _check(source, services or [])
     wish = Wish(
         request=_make_request(source, services or [], reset=reset),
         detach=detach,
@@ -101,11 +100,11 @@ def daemon(
     raise typer.Exit(run_daemon(directory, teardown=teardown))
 
 
-def _check(screen: Screen, source: TopologySource, services: list[str]) -> None:
+def _check(source: TopologySource, services: list[str]) -> None:
     """Refuse files with problems and names that do not exist, before anything is started."""
     from meshctl.plan.effective import select_services  # noqa: PLC0415 - loads the topology's modules
 
-    warn_of_inert(screen, select_services(load_mesh(source), services))
+    select_services(load_mesh(source), services)
 
 
 def _make_request(source: TopologySource, services: list[str], *, reset: bool) -> UpRequest:

@@ -8,7 +8,6 @@ import sys
 import typer
 
 from meshctl.cli.errors import USAGE
-from meshctl.cli.inert import warn_of_inert
 from meshctl.cli.options import PANEL_TOOLS, FileOption, Output, OutputOption, example
 from meshctl.cli.project import find_project, load_mesh, make_screen, read_source
 from meshctl.cli.wording import count_nouns
@@ -65,7 +64,6 @@ def validate(ctx: typer.Context, file: FileOption = None, output: OutputOption =
     counts = f"{count_nouns(len(mesh.services), 'service')}, {count_nouns(upstreams, 'upstream')}"
     screen = make_screen(ctx)
     print_line(screen.out, f"{names} {verb} valid: {counts}")
-    warn_of_inert(screen, mesh)
 
 
 def print_schema() -> None:

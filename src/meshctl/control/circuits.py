@@ -186,6 +186,9 @@ def _shape(node: str, breaker: CircuitBreakerPlan, slot: CircuitSlot | None, now
     noted = slot is not None and slot.forced == breaker.forced
     state = slot.state if slot is not None and noted else "open" if breaker.forced == "open" else "closed"
     last = slot.recent[-1] if slot is not None and slot.recent else None
+    if last is not None and last.after != state:
+        # It was forced since, which is no change of its own.
+        last = None
     return CircuitShape(
         caller=node,
         service=breaker.target,

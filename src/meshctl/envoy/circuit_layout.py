@@ -1,6 +1,6 @@
 """How the state of circuit breakers lies in memory: one table for the Lua that writes it and the reader of it.  Pure.
 
-A sidecar keeps the breakers of all its listeners in one file that it maps into memory (docs/adr/0008). The file is a
+A sidecar keeps the breakers of all its listeners in one file that it maps into memory (docs/adr/0009). The file is a
 header and then slots of a fixed size, one for each target, found by the target's name and never given to another.
 Everything but names and windows is a double, which both machines this runs on read and write in one piece. Times in
 ``opened_at`` and the like are those of CLOCK_MONOTONIC, that of a change is in seconds since the epoch.

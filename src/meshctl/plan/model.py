@@ -12,6 +12,7 @@ from typing import Literal
 
 from meshctl.plan.policies.authorization import AuthorizationPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
+from meshctl.plan.policies.fallback import FallbackPlan
 from meshctl.plan.policies.hashing import HashOn
 from meshctl.plan.policies.health_check import HealthCheckPlan
 from meshctl.plan.policies.limits import NO_CAPS, AdaptiveConcurrencyPlan, BufferPlan, CapsPlan
@@ -88,6 +89,7 @@ FilterPlan = (
     | AuthorizationPlan
     | BufferPlan
     | CircuitBreakerPlan
+    | FallbackPlan
     | HeedDeadline
     | KeepDeadline
     | RateLimitPlan

@@ -8,6 +8,7 @@ from dataclasses import replace
 from meshctl.plan.facts import Facts
 from meshctl.plan.model import FilterPlan, Forward, Match, Reply, Route, RouteTable, VirtualHost
 from meshctl.plan.policies.circuit_breaker import plan_circuit_breaker
+from meshctl.plan.policies.fallback import plan_fallback
 from meshctl.plan.rules import service_routes
 from meshctl.plan.splits import FULL
 from meshctl.spec.schema import Gateway, Mesh, Service
@@ -18,8 +19,8 @@ GATEWAY = "gateway"
 
 def caller_filters(service: Service) -> tuple[FilterPlan, ...]:
     """The filters that a caller's requests to a service pass."""
-    breaker = plan_circuit_breaker(service)
-    return () if breaker is None else (breaker,)
+    plans = (plan_fallback(service), plan_circuit_breaker(service))
+    return tuple(plan for plan in plans if plan is not None)
 
 
 def upstream_table(upstream: Service, caller: str, facts: Facts) -> RouteTable:

@@ -1,4 +1,4 @@
-"""What must hold for load balancing and limits between services: names, and where they can have an effect.  Pure.
+"""What must hold for policies between services: names, and where what is asked for can have an effect.  Pure.
 
 Enters: a Mesh and the tree it came from, for places.  Leaves: problems.  Only what is written at a service itself is
 held to what that service is; what it inherits from the defaults may well be of no use to it.
@@ -22,6 +22,8 @@ _FOR_HTTP: tuple[tuple[str, ...], ...] = (
     ("limits", "max_request_bytes"),
     ("limits", "adaptive_concurrency"),
     ("load_balancing", "hash"),
+    ("circuit_breaker",),
+    ("fallback",),
 )
 """Keys that mean nothing where single requests are not seen."""
 
@@ -91,12 +93,18 @@ def _check_effect(service: Service, root: MapNode, report: Report) -> None:
         kinds.append((_FOR_HTTP, "speaks plain TCP, in which no single requests are seen"))
     if service.protocol == "grpc":
         kinds.append(((("limits", "max_request_bytes"),), "speaks gRPC, whose streams have no length of their own"))
+        kinds.append(((("fallback",),), "speaks gRPC, and only GET is answered by a fallback"))
     for paths, reason in kinds:
         for path in paths:
             own = _own(root, service, *path)
-            if own is not None:
+            if own is not None and not _is_false(own.node):
                 message = f"{quote('.'.join(path))} has no effect: {quote(service.name)} {reason}"
                 report.add("no-effect", message, own.where, "remove it")
+
+
+def _is_false(node: Node) -> bool:
+    """Whether what a key is set to is that there is none of it."""
+    return isinstance(node, ScalarNode) and node.text == "false"
 
 
 def _own(root: MapNode, service: Service, *path: str) -> Entry | None:

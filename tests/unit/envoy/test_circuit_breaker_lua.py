@@ -26,17 +26,19 @@ PLAN = CircuitBreakerPlan(
 UPSTREAM = {"x-envoy-upstream-service-time": "7"}
 GOOD = {":status": "200"} | UPSTREAM
 BAD = {":status": "500"} | UPSTREAM
+SLOW = {":status": "200", "x-envoy-upstream-service-time": "301"}
 ANSWERS: dict[str, tuple[dict[str, str], bool | None]] = {
     "good": (GOOD, False),
     "bad": (BAD, True),
     "missing": ({":status": "404"} | UPSTREAM, False),
-    "slow": ({":status": "200", "x-envoy-upstream-service-time": "301"}, True),
+    "slow": (SLOW, True),
     "just in time": ({":status": "200", "x-envoy-upstream-service-time": "300"}, False),
     "unreachable": ({":status": "503"}, True),
     "late": ({":status": "504"}, True),
     "overflow": ({":status": "503", "x-envoy-overloaded": "true"}, None),
     "shed": ({":status": "503", "x-envoy-local-overloaded": "true"}, None),
     "limited": ({":status": "429"}, None),
+    "redirected by a route": ({":status": "301"}, None),
     "limited by it": ({":status": "429"} | UPSTREAM, False),
     "overloaded itself": ({":status": "503", "x-envoy-overloaded": "true"} | UPSTREAM, True),
 }
@@ -251,14 +253,16 @@ def test_a_change_of_parameters_keeps_the_state(world: World) -> None:
 @pytest.mark.parametrize(
     ("headers", "trailers", "failed"),
     [
-        ({":status": "200"}, {"grpc-status": "0"}, False),
-        ({":status": "200"}, {"grpc-status": "14"}, True),
-        ({":status": "200"}, {"grpc-status": "2"}, True),
-        ({":status": "200"}, {"grpc-status": "5"}, False),
+        (GOOD, {"grpc-status": "0"}, False),
+        (GOOD, {"grpc-status": "14"}, True),
+        (GOOD, {"grpc-status": "2"}, True),
+        (GOOD, {"grpc-status": "5"}, False),
+        (SLOW, {"grpc-status": "0"}, True),
         ({":status": "200", "grpc-status": "4"}, None, True),
-        ({":status": "200", "grpc-status": "8"}, None, False),
+        ({":status": "200", "grpc-status": "14", "x-envoy-overloaded": "true"}, None, None),
+        (GOOD | {"grpc-status": "8"}, None, False),
         ({":status": "503"}, None, True),
-        ({":status": "200"}, None, None),
+        (GOOD, None, None),
     ],
 )
 def test_grpc_goes_by_its_own_status(

@@ -16,6 +16,7 @@ from meshctl.envoy.filters import (
     buffer,
     circuit_breaker,
     dynamic_forward_proxy,
+    fallback,
     header_mutation,
     rate_limit,
     rbac,
@@ -24,6 +25,7 @@ from meshctl.envoy.filters import (
 from meshctl.plan.model import FilterPlan, HttpListener
 from meshctl.plan.policies.authorization import AuthorizationPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
+from meshctl.plan.policies.fallback import CachedFallbackPlan, StaticFallbackPlan
 from meshctl.plan.policies.limits import AdaptiveConcurrencyPlan, BufferPlan
 from meshctl.plan.policies.rate_limits import RateLimitPlan
 from meshctl.plan.policies.timeouts import HeedDeadline, KeepDeadline
@@ -44,6 +46,7 @@ FILTER_CHAIN: tuple[Callable[[HttpListener], Any | None], ...] = (
     *rate_limit.SLOTS,
     adaptive_concurrency.build,
     buffer.build,
+    fallback.build,
     circuit_breaker.build,
     dynamic_forward_proxy.build,
     header_mutation.build,
@@ -56,6 +59,8 @@ SWITCHES: dict[type[Any], Switch] = {
     AdaptiveConcurrencyPlan: Switch(adaptive_concurrency.NAME, adaptive_concurrency.configure),
     BufferPlan: Switch(buffer.NAME, buffer.configure),
     RateLimitPlan: Switch(rate_limit.filter_name, rate_limit.configure),
+    CachedFallbackPlan: Switch(fallback.NAME, fallback.configure),
+    StaticFallbackPlan: Switch(fallback.NAME, fallback.configure),
     CircuitBreakerPlan: Switch(circuit_breaker.NAME, circuit_breaker.configure),
     HeedDeadline: Switch(header_mutation.NAME, header_mutation.heed_deadline),
     KeepDeadline: Switch(header_mutation.NAME, header_mutation.keep_deadline),

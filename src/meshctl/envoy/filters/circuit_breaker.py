@@ -1,7 +1,7 @@
 """The circuit breaker: a Lua filter that keeps its state in memory shared by all listeners of a sidecar.  Pure.
 
 Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/lua_filter. Lua's own variables
-belong to one listener, and a caller reaches a service by two, hence the shared memory (docs/adr/0008).
+belong to one listener, and a caller reaches a service by two, hence the shared memory (docs/adr/0009).
 """
 
 from __future__ import annotations

@@ -184,6 +184,8 @@ local function parse(handle, text)
     rate = words[5], minimum = words[6], slow = words[7], probe_timeout = words[8], grpc = words[9] == 1,
     forced = words[10],
   }
+  -- Of a plain one a success says nothing new, unless something failed before.
+  params.is_plain = not params.grpc and params.slow == 0 and params.rate == 0
   if parsed_count >= 1000 then parsed, parsed_count = {}, 0 end
   parsed[text], parsed_count = params, parsed_count + 1
   return params
@@ -250,32 +252,31 @@ end
 -- ------------------------------------------------------------------------------------------------- responses
 
 -- true for a failure, false for a success, nil for an answer that says nothing of the target.
-local function judge(handle, params)
+local function judge(handle, params, slot)
   local headers = handle:headers()
   local status = headers:get(":status")
+  local fine = status < "500"
+  if fine and slot.failures == 0 and slot.state == CLOSED and params.is_plain then return false end
+  -- Only an answer of the target has it; without it a filter or the router answered.
+  local took = headers:get("x-envoy-upstream-service-time")
+  local own_limit = took == nil and
+    (headers:get("x-envoy-overloaded") ~= nil or headers:get("x-envoy-local-overloaded") ~= nil)
   if params.grpc then
     local code = headers:get("grpc-status")
     if code == nil and status == "200" then
+      -- What was taken from the headers is of no use once this has waited.
       local trailers = handle:trailers()
       if trailers == nil then return nil end
       code = trailers:get("grpc-status")
     end
-    if GRPC_FAILURES[code] then return true end
+    if GRPC_FAILURES[code] then fine = false end
   end
-  if status >= "400" then
-    local took = headers:get("x-envoy-upstream-service-time")
-    if took == nil then
-      -- Not the target's answer: the sidecar's, which could not reach it, or whose own limits were exceeded.
-      if status < "500" then return nil end
-      if headers:get("x-envoy-overloaded") or headers:get("x-envoy-local-overloaded") then return nil end
-    end
-    if status >= "500" then return true end
+  if not fine then
+    if own_limit then return nil end
+    return true
   end
-  if params.slow > 0 then
-    local took = tonumber(headers:get("x-envoy-upstream-service-time") or "")
-    if took ~= nil and took > params.slow then return true end
-  end
-  return false
+  if took == nil then return nil end
+  return params.slow > 0 and tonumber(took) > params.slow
 end
 
 local function count_in_window(slot, failed)
@@ -334,7 +335,7 @@ function envoy_on_response(handle)
     box = params.box
   end
   local params, slot = box.params, box.slot
-  local failed = judge(handle, params)
+  local failed = judge(handle, params, slot)
   -- Only now: of a gRPC answer the end had to be waited for.
   local state = slot.state
   if state == OPEN or params.forced ~= AUTO then return end
