@@ -56,6 +56,8 @@ def world() -> Iterator[Map]:
         | {"outlier_detection": {"consecutive_failures": 3, "interval": "100ms", "ejection_time": f"{EJECTION:g}s"}},
     }
     with outside(answer_http("away")) as port:
+        for name in called.keys() - {"source"}:
+            called[name]["upstreams"] = ["source"]
         called["away"] = {"address": f"127.0.0.1:{port}", "load_balancing": {"health_check": CHECK}}
         topology = {"name": "balance", "services": {"a": {"command": ECHO, "upstreams": [*called]}, **called}}
         with running(topology) as mesh:
@@ -152,6 +154,14 @@ def test_all_requests_of_a_caller_go_to_one_instance_where_the_source_is_hashed(
     answers = ask_many(world.upstream("a", "source"), "/", 40)
     answers += [ask(world.proxy("a"), "http://source/") for _ in range(5)]
     assert len(instances(answers)) == 1
+
+
+def test_callers_have_different_homes_where_the_source_is_hashed(world: Map) -> None:
+    callers = [name for name, item in world.services.items() if "source" in item["upstreams"]]
+    answers = [ask(world.proxy(caller), "http://source/") for caller in callers]
+    # That thirteen callers have one home of three by chance happens once in half a million times.
+    assert len(callers) == 13
+    assert len(instances(answers)) > 1
 
 
 # ---------------------------------------------------------------------------------------------- slow start

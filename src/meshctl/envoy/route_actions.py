@@ -50,7 +50,12 @@ def build_forward(action: Forward, *, timeout: float, per_try_timeout: float) ->
 def hash_policy(hash_on: HashOn, *, generate: bool, terminal: bool = False) -> Any:
     """What a request is hashed on; ``generate`` gives a cookie to whoever has none."""
     policy = pb.route_components_pb2.RouteAction.HashPolicy(terminal=terminal)
-    if hash_on.kind == "source":
+    if hash_on.kind == "source" and hash_on.name:
+        # A header that every request has, made to say who calls.
+        policy.header.header_name = ":authority"
+        policy.header.regex_rewrite.pattern.regex = "^.*$"
+        policy.header.regex_rewrite.substitution = hash_on.name
+    elif hash_on.kind == "source":
         policy.connection_properties.source_ip = True
     elif hash_on.kind == "header":
         policy.header.header_name = hash_on.name

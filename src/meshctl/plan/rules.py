@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from meshctl.plan.facts import Facts
 from meshctl.plan.model import Forward, Match, PathRewrite, Redirect, Route
-from meshctl.plan.policies.hashing import plan_balancing_hash, plan_sticky
+from meshctl.plan.policies.hashing import name_source, plan_balancing_hash, plan_sticky
 from meshctl.plan.policies.mirror import plan_mirror
 from meshctl.plan.policies.retry import IDEMPOTENCY_HEADER, IDEMPOTENT_METHODS, plan_retry
 from meshctl.plan.policies.timeouts import plan_timeout
@@ -15,7 +15,7 @@ from meshctl.plan.splits import split_of
 from meshctl.spec.policy_schema import RetryPolicy
 from meshctl.spec.routing_schema import RedirectTo, RouteMatch, RouteRule, Sticky
 from meshctl.spec.schema import Service
-from meshctl.spec.validate_routes import is_under
+from meshctl.spec.validate_routes import GATEWAY, is_under
 
 
 def service_routes(service: Service, caller: str, facts: Facts, *, under: str = "/") -> tuple[Route, ...]:
@@ -31,7 +31,14 @@ def service_routes(service: Service, caller: str, facts: Facts, *, under: str = 
         if match is not None:
             routes += _plan_rule(service, rule, match, facts)
     routes += _by_repeatability(service.name, Match(path_prefix=under), _forward(service, facts), service, None)
-    return tuple(routes)
+    return tuple(routes) if caller == GATEWAY else tuple(_from_caller(route, caller) for route in routes)
+
+
+def _from_caller(route: Route, caller: str) -> Route:
+    if not isinstance(route.action, Forward):
+        return route
+    hash_on = name_source(route.action.hash_on, caller)
+    return route if hash_on == route.action.hash_on else replace(route, action=replace(route.action, hash_on=hash_on))
 
 
 def route_name(service: Service, rule: RouteRule) -> str:

@@ -5,7 +5,7 @@ A sticky split and balancing by hash use the same hash of a route; where both ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from meshctl.spec.routing_schema import Sticky
@@ -14,7 +14,10 @@ from meshctl.spec.schema import Service
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashOn:
-    """A part of the request: the cookie or header ``name``, or the caller's address.
+    """A part of the request: the cookie or header ``name``, or its source.
+
+    The source is the calling service ``name``, or the client's address where that is empty: to a sidecar all clients
+    have the address of this machine, so that all callers would choose alike.
 
     The first part that a request has decides. ``ttl`` is the life of a cookie that is given to whoever has none:
     seconds, 0 for a session, None when none is given.
@@ -41,3 +44,8 @@ def plan_balancing_hash(service: Service) -> tuple[HashOn, ...]:
         return ()
     ttl = (wanted.ttl or 0.0) if wanted.by == "cookie" else None
     return (HashOn(kind=wanted.by, name=wanted.name, ttl=ttl),)
+
+
+def name_source(hash_on: tuple[HashOn, ...], caller: str) -> tuple[HashOn, ...]:
+    """The same with the calling service as the source."""
+    return tuple(replace(item, name=caller) if item.kind == "source" else item for item in hash_on)
