@@ -27,7 +27,8 @@ from meshctl.plan.model import (
     VirtualHost,
 )
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
-from meshctl.plan.policies.rate_limits import plan_rate_limits
+from meshctl.plan.policies.hashing import HashOn
+from meshctl.plan.policies.rate_limits import CALLER_HEADER, plan_rate_limits
 from meshctl.plan.policies.retry import IDEMPOTENCY_HEADER, IDEMPOTENT_METHODS
 from meshctl.spec.schema import Mesh, Service
 from meshctl.spec.values import format_duration
@@ -134,7 +135,12 @@ def _balancing(here: Situation) -> Iterator[Line]:
     if not here.clusters:
         return
     plan = here.clusters[0].load_balancing
-    more = [f"a new instance has its full share after {format_duration(plan.slow_start)}"] if plan.slow_start else []
+    more = [describe_hash(item) for item in here.forward.hash_on] if here.forward and not here.forward.sticky else []
+    more += [f"a new instance has its full share after {format_duration(plan.slow_start)}"] if plan.slow_start else []
+    names = {cluster.name for cluster in here.clusters}
+    found = [one for item in here.proxy.endpoints if item.cluster in names for one in item.endpoints]
+    if any(endpoint.weight != 1 for endpoint in found):
+        more.append(f"weights {', '.join(str(endpoint.weight) for endpoint in found)}")
     if plan.panic_threshold:
         more.append(f"to all instances with less than {plan.panic_threshold:g}% healthy")
     yield Line(topic="chosen by", words="; ".join([plan.algorithm, *more]), keys=("load_balancing",))
@@ -237,7 +243,12 @@ def _rate_limits(here: Situation) -> Iterator[Line]:
         if limit.path and not (path == limit.path if limit.path_exact else _is_under(path, limit.path)):
             continue
         each = f" for each value of {limit.header}" if limit.header else ""
-        words = f"{limit.name}: {limit.tokens} in {format_duration(limit.per)}{each}, bursts of {limit.burst}; then 429"
+        if limit.header == CALLER_HEADER:
+            each = " for each caller"
+        words = (
+            f"{limit.name}: {limit.tokens} in {format_duration(limit.per)}{each} at each instance, "
+            f"bursts of {limit.burst}; then 429"
+        )
         yield Line(topic="rate limit", words=words, keys=("rate_limits",))
 
 
@@ -249,7 +260,7 @@ def _size(here: Situation) -> Iterator[Line]:
         words = f"at most {limits.max_request_bytes} bytes; more is answered with 413"
         yield Line(topic="body", words=words, keys=("limits.max_request_bytes",))
     if limits.adaptive_concurrency:
-        words = "requests that come faster than an instance answers them are refused with 503"
+        words = "each instance's sidecar finds by its latency how many it takes at once; then 503"
         yield Line(topic="concurrency", words=words, keys=("limits.adaptive_concurrency",))
 
 
@@ -272,6 +283,13 @@ CONTRIBUTIONS: tuple[Contribution, ...] = (
 def describe_split(split: tuple[tuple[str, int], ...]) -> str:
     """``checkout/v1 90%, checkout/v2 10%``."""
     return ", ".join(name if weight == 100 else f"{name} {weight}%" for name, weight in split)
+
+
+def describe_hash(hash_on: HashOn) -> str:
+    """What a request is hashed on, in words."""
+    if hash_on.kind == "source":
+        return f"by its caller {hash_on.name}" if hash_on.name else "by the address of the client"
+    return f"by the {hash_on.kind} {hash_on.name}"
 
 
 def describe_match(match: Match) -> str:

@@ -166,3 +166,31 @@ def test_what_a_command_set_is_found_by_its_revision() -> None:
     assert {source.origin for key in ("timeout", "split") for source in found.find("orders", key)} == {made}
     gone = {key: document for key, document in documents.items() if key != ("orders", "timeout")}
     assert [source.owner for source in provenance(gone).find("orders", "timeout")] == ["defaults"]
+
+
+def test_how_an_instance_is_chosen_and_what_it_takes_is_told() -> None:
+    text = """
+services:
+  front: {command: ./front, upstreams: [ring, slow, plain]}
+  ring:
+    command: ./ring
+    replicas: 2
+    load_balancing: {algorithm: ring_hash, hash: {header: X-User}, weights: {ring-v1-2: 3}, panic_threshold: 50%}
+  slow: {command: ./slow, load_balancing: {algorithm: least_request, slow_start: 10s}}
+  plain:
+    command: ./plain
+    load_balancing: {algorithm: maglev, hash: {source: true}}
+    limits: {max_retries: 3, adaptive_concurrency: true}
+    rate_limits: [{name: each, requests: 10, burst: 20, each_caller: true}]
+"""
+    case = make_case(text)
+    assert lines_of(case, "ring")["chosen by"].words == (
+        "ring_hash; by the header x-user; weights 1, 3; to all instances with less than 50% healthy"
+    )
+    assert lines_of(case, "slow")["chosen by"].words == "least_request; a new instance has its full share after 10s"
+    assert lines_of(case, "plain")["chosen by"].words == "maglev; by its caller front"
+    assert lines_of(case, "plain", "gateway")["chosen by"].words == "maglev; by the address of the client"
+    assert lines_of(case, "plain")["limits"].words == "at most 3 retries at once from front"
+    found = lines_of(case, "plain")["rate limit"]
+    assert found.words == "each: 10 in 1s for each caller at each instance, bursts of 20; then 429"
+    assert lines_of(case, "plain")["concurrency"].keys == ("limits.adaptive_concurrency",)
