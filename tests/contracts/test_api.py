@@ -31,6 +31,7 @@ from meshctl.errors import (
     Where,
 )
 from meshctl.wire import models, policies
+from meshctl.wire.authorization import AuthzRequest
 from meshctl.wire.explain import ExplainRequest
 from meshctl.wire.failures import LEAVES, to_body, to_error
 
@@ -103,6 +104,9 @@ async def test_every_call_answers_its_shape(client: MeshClient, backend: FakeBac
     assert [proxy.sidecar for proxy in (await client.proxy_status()).proxies] == ["checkout", "payment"]
     assert (await client.proxy_config("checkout", "routes")).kind == "routes"
     assert (await client.call_target("checkout")).port == 20100
+    question = AuthzRequest(source="a", target="b", method="POST", headers={"x-role": ["a", "b"]})
+    assert (await client.authorization.check(question)).rule == "look-only"
+    assert [what for name, what in backend.asked if name == "authorization.check"] == [question]
     await client.down(force=True)
     assert backend.asked[-1] == ("down", True)
 

@@ -22,6 +22,7 @@ from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
 from meshctl.control.taken_ports import TakenPorts
 from meshctl.control.topology import Topology
+from meshctl.control.transports import Transports
 from meshctl.errors import ConflictError, MeshctlError
 from meshctl.lifecycle.model import InstanceSpec
 from meshctl.lifecycle.order import find_stop_levels
@@ -80,6 +81,7 @@ class Engine:
         self._identity: MeshIdentity | None = None
         self._bootstraps: Bootstraps | None = None
         self._awaited: frozenset[str] = frozenset()
+        self.transports = Transports()
         self._stop: asyncio.Task[None] | None = None
         self.changing = asyncio.Lock()
         # Held for one change of the topology at a time.
@@ -243,8 +245,8 @@ class Engine:
 
     @property
     def is_settled(self) -> bool:
-        """True when no change waits to be published."""
-        return not self._dirty.is_set()
+        """True when no change waits to be published, and no callers are between plain text and mTLS."""
+        return not self._dirty.is_set() and self.transports.is_settled
 
     # ------------------------------------------------------------------------------------------ what changes
 
@@ -315,7 +317,11 @@ class Engine:
         self._dirty.clear()
         if mesh is None or self.stopping:
             return {}
-        return self.parts.publisher.publish(self.plan(mesh))
+        steps = self.transports.advance(mesh)
+        changed = self.parts.publisher.publish(self.plan(mesh))
+        if steps:
+            self.spawn("mtls", self._finish_step())
+        return changed
 
     def plan(self, mesh: Mesh) -> MeshPlan:
         """What every sidecar would be told of a mesh, as things are now."""
@@ -337,6 +343,7 @@ class Engine:
             gateway_pipe=parts.paths.gateway_pipe,
             open_services=parts.topology.open_services,
             system_roots=parts.system_roots,
+            transports=self.transports.under_way,
             circuit_files={node: parts.paths.circuits(node) for node in self.nodes},
         )
 
@@ -363,9 +370,15 @@ class Engine:
     async def publish_and_wait(self, timeout: float) -> int:
         """Publish, and wait until every running sidecar has all it should; how many there are."""
         self.publish()
+        await self.transports.wait(timeout)
         versions = self.running_versions()
         await self.parts.publisher.wait(versions, timeout, require_connected=True)
         return len(versions)
+
+    async def _finish_step(self) -> None:
+        wait = self.parts.publisher.wait(self.running_versions(), DRAIN_ACK_TIMEOUT)
+        await self.transports.finish_step(wait, self.parts.events)
+        self.mark_dirty()
 
     async def drain(self, instance: str) -> None:
         """Return when no caller sends an instance requests any more and it has answered those it had."""

@@ -155,6 +155,9 @@ class PolicyChanger:
                     raise
             try:
                 await engine.parts.publisher.wait(versions, _ACK_TIMEOUT, require_connected=True)
+                if not engine.transports.is_settled:
+                    await engine.transports.wait(_ACK_TIMEOUT)
+                    await engine.parts.publisher.wait(engine.running_versions(), _ACK_TIMEOUT, require_connected=True)
             except RejectedError as error:
                 async with engine.changing:
                     raise await self._refuse(error, revision, before) from None

@@ -9,7 +9,7 @@ from meshctl.envoy import pb
 from meshctl.envoy.filters import build_filters
 from meshctl.envoy.local_replies import build_local_replies
 from meshctl.envoy.pb import CACHED
-from meshctl.envoy.refusals import refusal_log
+from meshctl.envoy.refusals import refusal_log, refused_connection_log
 from meshctl.envoy.sources import address_of, ads_source
 from meshctl.envoy.tls import downstream_tls
 from meshctl.plan.model import HttpListener, ListenerPlan, TcpListener
@@ -36,6 +36,8 @@ def build_listener(plan: ListenerPlan) -> Any:
         listener.filter_chains.add(filters=[network_filter])
     else:
         _add_chains(listener, plan.tls, network_filter)
+    if isinstance(plan, TcpListener) and plan.role == "inbound":
+        listener.access_log.append(refused_connection_log(plan.name))
     directions = pb.base_pb2.TrafficDirection
     listener.traffic_direction = directions.INBOUND if plan.role == "inbound" else directions.OUTBOUND
     return listener

@@ -7,6 +7,7 @@ Envoy sets the metadata of a refusal only after the answer is made, so the answe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from meshctl.envoy import pb
@@ -21,12 +22,8 @@ def refused_reply(listener: str) -> Any:
         f"meshctl: {instance} refused %REQ(:METHOD)% %REQ(:PATH)% of %DOWNSTREAM_PEER_URI_SAN%: "
         "%RESPONSE_CODE_DETAILS%\n"
     )
-    expression = pb.cel_pb2.ExpressionFilter(expression='response.code_details.startsWith("rbac_access_denied")')
-    extension = pb.accesslog_pb2.ExtensionFilter(
-        name="envoy.access_loggers.extension_filters.cel", typed_config=pb.any_of(expression)
-    )
     return pb.http_connection_manager_pb2.ResponseMapper(
-        filter=pb.accesslog_pb2.AccessLogFilter(extension_filter=extension),
+        filter=_expression('response.code_details.startsWith("rbac_access_denied")'),
         headers_to_add=[
             pb.base_pb2.HeaderValueOption(
                 header=pb.base_pb2.HeaderValue(key=DENIED_HEADER, value="%RESPONSE_CODE_DETAILS%")
@@ -36,6 +33,17 @@ def refused_reply(listener: str) -> Any:
             text_format_source=pb.base_pb2.DataSource(inline_string=body), content_type="text/plain; charset=utf-8"
         ),
     )
+
+
+def refused_connection_log(listener: str) -> Any:
+    """The same line for every connection to a service of plain TCP whose client is not on the list of its peers."""
+    shown = {
+        "meshctl": "authorization",
+        "instance": listener.partition("/")[2],
+        "refused": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+        "from": "%DOWNSTREAM_PEER_URI_SAN%",
+    }
+    return _log(shown, _expression('connection.transport_failure_reason != ""'))
 
 
 def refusal_log(listener: str) -> Any:
@@ -49,17 +57,29 @@ def refusal_log(listener: str) -> Any:
         "method": "%REQ(:METHOD)%",
         "path": "%REQ(:PATH)%",
     }
+    either = pb.accesslog_pb2.OrFilter(filters=[_denied("enforced_engine_result"), _denied("shadow_engine_result")])
+    return _log(shown, pb.accesslog_pb2.AccessLogFilter(or_filter=either))
+
+
+def _log(shown: Mapping[str, str], which: Any) -> Any:
     form = pb.substitution_format_string_pb2.SubstitutionFormatString(
         json_format=pb.struct_pb2.Struct(
             fields={key: pb.struct_pb2.Value(string_value=value) for key, value in shown.items()}
         )
     )
-    either = [_denied("enforced_engine_result"), _denied("shadow_engine_result")]
     return pb.accesslog_pb2.AccessLog(
         name="envoy.access_loggers.stdout",
-        filter=pb.accesslog_pb2.AccessLogFilter(or_filter=pb.accesslog_pb2.OrFilter(filters=either)),
+        filter=which,
         typed_config=pb.any_of(pb.stream_pb2.StdoutAccessLog(log_format=form)),
     )
+
+
+def _expression(text: str) -> Any:
+    extension = pb.accesslog_pb2.ExtensionFilter(
+        name="envoy.access_loggers.extension_filters.cel",
+        typed_config=pb.any_of(pb.cel_pb2.ExpressionFilter(expression=text)),
+    )
+    return pb.accesslog_pb2.AccessLogFilter(extension_filter=extension)
 
 
 def _denied(key: str) -> Any:

@@ -105,6 +105,9 @@ def _sidecar(mesh: Mesh, service: str, around: Surroundings) -> InstanceSpec:
         "%l %n: %v",
         "--drain-time-s",
         "5",
+        # Lines about who was refused are of use while they are new; Envoy would keep them for 10 s.
+        "--file-flush-interval-msec",
+        "500",
     )
     process = ProcessSpec(
         name=name, argv=argv, env=dict(around.environment), cwd=mesh.directory, log_path=around.log(name)

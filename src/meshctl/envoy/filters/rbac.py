@@ -27,7 +27,7 @@ from meshctl.plan.policies.authorization import (
     header_regex,
     rule_policy,
 )
-from meshctl.plan.policies.request_paths import SETTLED, path_regex
+from meshctl.plan.policies.request_paths import NESTED, SETTLED, path_regex
 from meshctl.spec.policy_schema import AuthzRule, HeaderRule, Verdict
 from meshctl.spec.validate_security import ANONYMOUS
 
@@ -96,7 +96,8 @@ def _build(plan: AuthorizationPlan, *, anonymous: bool) -> Any:
 def _steps(plan: AuthorizationPlan, *, anonymous: bool) -> Iterator[tuple[list[Any] | None, str, Verdict]]:
     """Conditions that must hold together (None: never), what that is called, and what it means; the first decides."""
     if plan.names_paths:
-        yield [_not(_header(":path", f"(?s){SETTLED}"))], AMBIGUOUS_PATH, "deny"
+        unsettled = _any([_not(_header(":path", f"(?s){SETTLED}")), _header(":path", f"(?s){NESTED}")])
+        yield [unsettled], AMBIGUOUS_PATH, "deny"
     for rule in plan.deny_rules:
         yield _rule(plan, rule, anonymous=anonymous), rule_policy(rule), "deny"
     if plan.callers is not None:

@@ -31,11 +31,11 @@ def normalise(path: str) -> str | None:
 
 
 def is_settled(path: str) -> bool:
-    """Whether a normalised path means the same to everybody: no ``;``, no encoded slash, nothing decoded only later.
+    """Whether a normalised path means the same to everybody: no ``;``, no encoded slash, nothing encoded twice.
 
     Where rules name paths, others are refused: it could not be said which rule is about them.
     """
-    return re.fullmatch(SETTLED, path, re.DOTALL) is not None
+    return re.fullmatch(SETTLED, path, re.DOTALL) is not None and re.fullmatch(NESTED, path, re.DOTALL) is None
 
 
 def matches_path(pattern: str, path: str) -> bool:
@@ -93,7 +93,10 @@ def _settled_regex() -> str:
 
 
 SETTLED = _settled_regex()
-"""The regular expression (RE2, dot matches everything) of ``is_settled``."""
+"""What a settled path is, as a regular expression (RE2, dot matches everything)."""
+
+NESTED = "[^?]*%25[0-9a-fA-F]{2}.*"
+"""What it is not: an encoded character that comes out when the path is decoded twice."""
 
 
 def _canonical(given: str) -> str:

@@ -15,7 +15,7 @@ from meshctl.spec.source import MapNode, Node, ScalarNode, describe
 
 _MODES: dict[str, MtlsMode] = {"strict": "strict", "permissive": "permissive"}
 _PATH = re.compile(r"/[!-~]*|\*")
-_AMBIGUOUS = re.compile(r"(?i)[?#\\;]|%2f|%5c|%3b|%00|%(?![0-9a-f]{2})")
+_AMBIGUOUS = re.compile(r"(?i)[?#\\;]|%2f|%5c|%3b|%00|%25[0-9a-f]{2}|%(?![0-9a-f]{2})")
 _UNSETTLED = re.compile(r"//|/\.\.?(/|$)")
 
 
