@@ -56,6 +56,13 @@ class Admission:
             return (first, f"only because {self.target} audits: it would be denied, {self.reason}{place}")
         return (first, f"{self.reason}{place}")
 
+    @property
+    def words(self) -> str:
+        """The answer as a part of a longer explanation: ``allowed: by the rule only-checkout``."""
+        if self.audited:
+            return f"allowed, and logged, because it only audits; would be denied: {self.reason}"
+        return f"{'allowed' if self.allowed else 'denied with 403'}: {self.reason}"
+
 
 def find_admission(mesh: Mesh, open_services: Iterable[str], target: str, call: Call) -> Admission:
     """What becomes of a call.
@@ -96,15 +103,6 @@ def find_admission(mesh: Mesh, open_services: Iterable[str], target: str, call: 
         reason=_explain(decision, service, call),
         where=_place(decision, mesh, call),
     )
-
-
-def explain_authorization(mesh: Mesh, open_services: Iterable[str], target: str, call: Call) -> str:
-    """One line of an explanation: ``authorization: allowed, by the rule only-checkout (mesh.yaml:12:9)``."""
-    found = find_admission(mesh, open_services, target, call)
-    place = f" ({found.where})" if found.where else ""
-    verdict = "allowed" if found.allowed else "denied"
-    audit = "audit only, would be denied: " if found.audited else ""
-    return f"authorization: {verdict}, {audit}{found.reason}{place}"
 
 
 def _find(mesh: Mesh, target: str) -> Service:

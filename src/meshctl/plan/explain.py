@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from meshctl.identity.spiffe import spiffe_id
+from meshctl.plan.admission import NO_POLICY, Admission, find_admission
 from meshctl.plan.facts import Facts
 from meshctl.plan.matching import Asked, find_host, find_route, find_table
 from meshctl.plan.model import (
@@ -25,6 +26,13 @@ from meshctl.plan.model import (
     Route,
     TcpListener,
     VirtualHost,
+)
+from meshctl.plan.policies.authorization import (
+    AMBIGUOUS_PATH,
+    DEFAULT_ALLOW,
+    DEFAULT_DENY,
+    NO_ALLOW_RULE,
+    Call,
 )
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.hashing import HashOn
@@ -88,7 +96,7 @@ def explain(mesh: Mesh, plan: MeshPlan, facts: Facts, *, caller: str, service: S
     """
     proxy = plan.proxies[caller]
     if service.protocol == "tcp":
-        return _explain_tcp(proxy, service)
+        return _explain_tcp(mesh, proxy, service, facts.open_services)
     table = find_table(proxy, "outbound")
     assert table is not None
     host = find_host(table, service.name)
@@ -101,7 +109,8 @@ def explain(mesh: Mesh, plan: MeshPlan, facts: Facts, *, caller: str, service: S
     return [line for contribute in CONTRIBUTIONS for line in contribute(here)]
 
 
-def _explain_tcp(proxy: ProxyPlan, service: Service) -> list[Line]:
+def _explain_tcp(mesh: Mesh, proxy: ProxyPlan, service: Service, open_services: tuple[str, ...]) -> list[Line]:
+    call = Call(source=proxy.node)
     listener = next((item for item in proxy.listeners if item.name == f"upstream/{service.name}"), None)
     if not isinstance(listener, TcpListener):
         return [Line(topic="route", words=f"{proxy.node} has no upstream {service.name}, which speaks plain TCP")]
@@ -109,6 +118,7 @@ def _explain_tcp(proxy: ProxyPlan, service: Service) -> list[Line]:
     return [
         Line(topic="route", words="plain TCP: a connection is handed on as it is"),
         Line(topic="goes to", words=words, keys=("split",)),
+        *([] if service.address else [describe_admission(find_admission(mesh, open_services, service.name, call))]),
     ]
 
 
@@ -230,6 +240,29 @@ def _mtls(here: Situation) -> Iterator[Line]:
             yield Line(topic="connection", words="plain text", keys=("security.mtls",))
 
 
+def _authorization(here: Situation) -> Iterator[Line]:
+    if here.forward is None or here.service.address is not None:
+        return
+    asked = here.asked
+    headers = {name: (value,) for name, value in asked.headers.items()}
+    call = Call(source=here.caller, method=asked.method, path=asked.path, headers=headers)
+    yield describe_admission(find_admission(here.mesh, here.facts.open_services, here.service.name, call))
+
+
+def describe_admission(found: Admission) -> Line:
+    """Whether the callee lets the caller in, and the policy that says so."""
+    kind = found.policy.partition(":")[0]
+    keys = {
+        "rule": "security.rules",
+        AMBIGUOUS_PATH: "security.rules",
+        NO_ALLOW_RULE: "security.rules",
+        DEFAULT_ALLOW: "security.default",
+        DEFAULT_DENY: "security.default",
+        NO_POLICY: "security.authz_policy",
+    }
+    return Line(topic="authorization", words=found.words, keys=(keys[kind],) if kind in keys else ())
+
+
 def _rate_limits(here: Situation) -> Iterator[Line]:
     if here.forward is None or here.service.address is not None:
         return
@@ -274,6 +307,7 @@ CONTRIBUTIONS: tuple[Contribution, ...] = (
     _outliers,
     _caps,
     _mtls,
+    _authorization,
     _rate_limits,
     _size,
 )

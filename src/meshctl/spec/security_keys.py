@@ -88,7 +88,10 @@ RULE = Table(
 SECURITY = Table(
     id="security",
     title="`security`",
-    doc=("Encryption and authorization between services. A service's `rules` replace those of `defaults`."),
+    doc=(
+        "Encryption and authorization between services. [The guide](../guides/security.md) says in which order rules "
+        "are looked at. A service's `rules` replace those of `defaults`."
+    ),
     keys=(
         Key(
             name="mtls",

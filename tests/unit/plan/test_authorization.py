@@ -6,7 +6,7 @@ import pytest
 from tests.support.cases import load_mesh
 
 from meshctl.errors import ConflictError, NotFoundError, UsageError
-from meshctl.plan.admission import explain_authorization, find_admission
+from meshctl.plan.admission import find_admission
 from meshctl.plan.policies.authorization import Call, decide, plan_authorization
 from meshctl.plan.policies.mtls import plan_peers
 
@@ -138,9 +138,9 @@ def test_an_audit_lets_through_and_says_what_it_would_refuse() -> None:
         "only because payment audits: it would be denied, there is no allow rule, and the default is `deny` "
         "(mesh.yaml:6:38)"
     )
-    assert explain_authorization(mesh, (), "payment", Call(source="web")) == (
-        "authorization: allowed, audit only, would be denied: there is no allow rule, and the default is `deny` "
-        "(mesh.yaml:6:38)"
+    assert found.words == (
+        "allowed, and logged, because it only audits; would be denied: "
+        "there is no allow rule, and the default is `deny`"
     )
 
 

@@ -62,6 +62,7 @@ def test_every_policy_on_the_way_has_its_line(case: Case) -> None:
     assert found["limits"] == "at most 100 requests at once from front"
     assert found["outliers"].startswith("an instance is left out for")
     assert found["connection"] == "mTLS as spiffe://shop.mesh/front, to spiffe://shop.mesh/orders"
+    assert found["authorization"] == "allowed: no rule matches, and the default is `allow`"
     assert found["rate limit"].startswith("reads: 10 in 1s")
     assert found["body"] == "at most 1000 bytes; more is answered with 413"
     assert "rate limit" not in lines_of(case, "orders", path="/other")

@@ -3,7 +3,7 @@
 A sidecar normalises a path before it looks at any rule, and hands the normalised one on, so that rule and application
 see the same: ``/./`` and ``/../`` (encoded ones too) are resolved, a backslash becomes a slash, and letters, digits and
 ``-._~`` are written without ``%``. This module says what comes of a path, as Envoy 1.40 does it with
-``normalize_path``; a test holds the two together. See docs/adr/0012-authorization.md.
+``normalize_path``; a test holds the two together. See docs/adr/0014-authorization.md.
 """
 
 from __future__ import annotations
