@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,30 +49,58 @@ class Figure:
 
 
 def measure_cost(rounds: int, requests: int) -> list[Figure]:
-    """CPU per request of two sidecars against two bare Envoys, in turns."""
+    """CPU per request of two sidecars against two bare Envoys, in turns; and what of it the circuit breaker takes."""
     with folder_for_mesh() as folder, tempfile.TemporaryDirectory() as bare_folder:
-        write_topology(folder, {"caller": app(upstreams=["app"]), "app": app()})
+        unbroken = app(circuit_breaker={"enabled": False})
+        write_topology(folder, {"caller": app(upstreams=["app", "unbroken"]), "app": app(), "unbroken": unbroken})
         meshctl(folder, "up", "-d", "--wait")
         services = {item["name"]: item for item in status(folder)["services"]}
-        mesh_port = services["caller"]["upstreams"]["app"]
-        mesh_pids = tuple(services[name]["sidecar"]["pid"] for name in ("caller", "app"))
+        ports = services["caller"]["upstreams"]
+        pids = {name: services[name]["sidecar"]["pid"] for name in services}
+        pairs = {name: (ports[name], (pids["caller"], pids[name])) for name in ("app", "unbroken")}
         app_port = services["app"]["instances"][0]["port"]
-        with bare_pair(Path(bare_folder), app_port) as (bare_port, bare_pids):
-            for port in (mesh_port, bare_port):
+        with bare_pair(Path(bare_folder), app_port) as bare:
+            pairs["bare"] = bare
+            for port, _ in pairs.values():
                 asyncio.run(drive("127.0.0.1", port, requests=1000, connections=32))
-            mesh_costs, bare_costs = [], []
+            costs: dict[str, list[float]] = {name: [] for name in pairs}
             for _ in range(rounds):
-                bare_costs.append(_cost(bare_port, bare_pids, requests))
-                mesh_costs.append(_cost(mesh_port, mesh_pids, requests))
-        ratio = statistics.median(m / b for m, b in zip(mesh_costs, bare_costs, strict=True))
-        memory = max(psutil.Process(pid).memory_full_info().uss for pid in mesh_pids) / 1e6
+                for name, (port, both) in pairs.items():
+                    costs[name].append(_cost(port, both, requests))
+        memory = max(psutil.Process(pid).memory_full_info().uss for pid in pids.values()) / 1e6
         daemon = psutil.Process(status(folder)["daemon_pid"]).memory_full_info().rss / 1e6
-    words = f"{statistics.median(mesh_costs) * 1e6:.0f} us against {statistics.median(bare_costs) * 1e6:.0f} us"
+    taken = {name: statistics.median(found) * 1e6 for name, found in costs.items()}
+    shares = [(a - u) / b for a, u, b in zip(costs["app"], costs["unbroken"], costs["bare"], strict=True)]
+    against = f"us against {taken['bare']:.0f} us"
     return [
-        Figure("CPU per request, two sidecars / two bare Envoys", ratio, 1.25, "x", words),
+        Figure(
+            "CPU per request, default policies / two bare Envoys",
+            _median_ratio(costs["app"], costs["bare"]),
+            1.35,
+            "x",
+            f"{taken['app']:.0f} {against}",
+        ),
+        Figure(
+            "the same without the circuit breaker",
+            _median_ratio(costs["unbroken"], costs["bare"]),
+            1.25,
+            "x",
+            f"{taken['unbroken']:.0f} {against}",
+        ),
+        Figure(
+            "the share of the circuit breaker in that",
+            statistics.median(shares),
+            0.2,
+            "x",
+            f"{statistics.median(shares) * taken['bare']:.1f} us",
+        ),
         Figure("memory of a sidecar (USS)", memory, 25, "MB"),
         Figure("memory of the daemon (RSS)", daemon, 120, "MB"),
     ]
+
+
+def _median_ratio(costs: Sequence[float], others: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(costs, others, strict=True))
 
 
 def measure_startup(rounds: int) -> list[Figure]:
