@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,23 +24,48 @@ package.loaded.ffi = setmetatable({
 """
 
 _DRIVER = """
-function make_handle(stream, headers, trailers, body)
+-- Envoy's LuaJIT has the pairs() of Lua 5.2, which asks the value itself.
+function pairs(value)
+  local meta = getmetatable(value)
+  if meta and meta.__pairs then return meta.__pairs(value) end
+  return next, value, nil
+end
+function make_handle(stream, headers, trailers, chunks)
+  local waited = 0
   local function map(values)
-    return {
-      get = function(_, name) return values[name] end,
-      add = function(_, name, value) values[name] = value end,
-      replace = function(_, name, value) values[name] = value end,
-      remove = function(_, name) values[name] = nil end,
-      __pairs = nil,
-    }
+    -- What was taken from a handle is void once the script has waited, as in Envoy.
+    local made = waited
+    local function check() assert(made == waited, "object used outside of proper scope") end
+    return setmetatable({
+      get = function(_, name) check() return values[name] end,
+      add = function(_, name, value) check() values[name] = value end,
+      replace = function(_, name, value) check() values[name] = value end,
+      remove = function(_, name) check() values[name] = nil end,
+    }, { __pairs = function() check() return next, values, nil end })
   end
-  local handle = { said = nil, headers_of = headers }
+  local handle = { said = nil, headers_of = headers, body_of = nil }
+  handle.timestamp = function() return clock.now * 1000 end
+  handle.bodyChunks = function()
+    local index = 0
+    return function()
+      waited = waited + 1
+      index = index + 1
+      local text = chunks and chunks[index]
+      return text and { length = function() return #text end,
+        getBytes = function(_, from, count) return text:sub(from + 1, from + count) end }
+    end
+  end
+  handle.body = function()
+    waited = waited + 1
+    return { setBytes = function(_, text) handle.body_of = text return #text end }
+  end
   handle.headers = function() return map(headers) end
   handle.filterContext = function() return map(stream.context) end
   handle.logWarn = function(_, text) stream.warnings[#stream.warnings + 1] = text end
   handle.trailers = function()
     if trailers == nil then return nil end
     coroutine.yield("trailers")
+    waited = waited + 1
     return map(trailers)
   end
   handle.streamInfo = function()
@@ -124,9 +149,23 @@ class LuaFilter:
         thread, waits = self._globals.start(self._globals.envoy_on_response, handle)
         return thread if waits == "trailers" else None
 
+    def exchange(
+        self,
+        context: Mapping[str, Any],
+        asked: Mapping[str, str],
+        headers: Mapping[str, str],
+        chunks: Sequence[str] = (),
+    ) -> tuple[dict[str, str], str | None]:
+        """A whole request and its answer: what headers come out, and the body if it was replaced."""
+        state = self._globals.make_stream(self._table(context))
+        self._globals.start(self._globals.envoy_on_request, self._globals.make_handle(state, self._table(asked), None))
+        handle = self._globals.make_handle(state, self._table(headers), None, self._lua.table_from(list(chunks)))
+        self._globals.start(self._globals.envoy_on_response, handle)
+        return dict(handle.headers_of.items()), handle.body_of
+
     def finish(self, waiting: Any) -> None:
         """The end of an answer has come."""
         self._globals.go_on(waiting)
 
-    def _table(self, values: Mapping[str, str]) -> Any:
+    def _table(self, values: Mapping[str, Any]) -> Any:
         return self._lua.table_from(dict(values))

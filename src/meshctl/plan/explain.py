@@ -35,6 +35,7 @@ from meshctl.plan.policies.authorization import (
     Call,
 )
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
+from meshctl.plan.policies.fallback import CachedFallbackPlan, StaticFallbackPlan
 from meshctl.plan.policies.hashing import HashOn
 from meshctl.plan.policies.rate_limits import CALLER_HEADER, plan_rate_limits
 from meshctl.plan.policies.retry import IDEMPOTENCY_HEADER, IDEMPOTENT_METHODS
@@ -202,6 +203,18 @@ def _circuit(here: Situation) -> Iterator[Line]:
     yield Line(topic="circuit", words=words, keys=("circuit_breaker",))
 
 
+def _fallback(here: Situation) -> Iterator[Line]:
+    plan = next((item for item in here.filters if isinstance(item, CachedFallbackPlan | StaticFallbackPlan)), None)
+    if here.forward is None or plan is None or here.asked.method != "GET":
+        return
+    if isinstance(plan, StaticFallbackPlan):
+        words = f"instead of a failure: always {plan.status}, {len(plan.body)} characters of {plan.content_type}"
+    else:
+        whose = "" if plan.share_credentials else ", to the same Authorization and Cookie"
+        words = f"instead of a failure: the last good answer up to {format_duration(plan.max_age)} old{whose}"
+    yield Line(topic="fallback", words=words, keys=("fallback",))
+
+
 def _outliers(here: Situation) -> Iterator[Line]:
     plan = here.clusters[0].outlier_detection if here.clusters else None
     if plan is not None:
@@ -304,6 +317,7 @@ CONTRIBUTIONS: tuple[Contribution, ...] = (
     _circuit,
     _timeout,
     _retries,
+    _fallback,
     _outliers,
     _caps,
     _mtls,

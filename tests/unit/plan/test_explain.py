@@ -27,11 +27,12 @@ services:
     retry_policy: {base_interval: 50ms}
     versions: {v1: {command: ./orders, replicas: 2}, v2: {command: ./orders}}
     split: {v1: 90, v2: 10}
+    fallback: {strategy: cached_response, max_age: 1m}
     limits: {max_requests: 100, max_request_bytes: 1000}
     outlier_detection: {consecutive_failures: 3}
     rate_limits: [{name: reads, requests: 10, per: 1s, methods: [GET], path: /list}]
   db: {command: ./db, protocol: tcp}
-  vault: {address: "https://vault.example"}
+  vault: {address: "https://vault.example", fallback: {strategy: static, body: "none"}}
 """
 
 
@@ -59,6 +60,11 @@ def test_every_policy_on_the_way_has_its_line(case: Case) -> None:
     assert found["timeout"] == "2s for the whole answer, retries included"
     assert found["retries"].startswith("up to 2, 50ms to 1s apart, on 502, 503, 504, on a broken connection")
     assert found["circuit"].startswith("opens after 4 failures in a row; then 503 at once for 30s")
+    kept = "instead of a failure: the last good answer up to 1m old, to the same Authorization and Cookie"
+    assert found["fallback"] == kept
+    assert "fallback" not in lines_of(case, "orders", method="POST")
+    fixed = lines_of(case, "vault")["fallback"].words
+    assert fixed == "instead of a failure: always 200, 4 characters of text/plain; charset=utf-8"
     assert found["limits"] == "at most 100 requests at once from front"
     assert found["outliers"].startswith("an instance is left out for")
     assert found["connection"] == "mTLS as spiffe://shop.mesh/front, to spiffe://shop.mesh/orders"

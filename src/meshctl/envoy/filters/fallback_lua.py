@@ -106,9 +106,10 @@ end
 local function copy_while_it_passes(handle, limits, key)
   local headers = handle:headers()
   if not may_be_kept(headers, limits) then
-    -- Neither is what was kept before: the service wants it so now.
-    local store = store_of(limits.target)
-    if store.entries[key] then drop(store, store.entries[key]) end
+    -- Neither is what was kept before, if this is how it is now; a refusal says nothing of that.
+    local status, store = headers:get(":status"), store_of(limits.target)
+    local tells = status < "400" or status == "404" or status == "410"
+    if tells and store.entries[key] then drop(store, store.entries[key]) end
     return
   end
   local entry = { key = key, headers = {}, kept_at = now(handle), age = tonumber(headers:get("age") or "0") or 0 }
