@@ -126,6 +126,8 @@ async def test_every_call_about_policies_answers_its_shape(client: MeshClient, b
         assert backend.asked[-1] == (f"policies.{name}", request)
     assert (await calls.diff(policies.DiffRequest(before=6))).changes == fake.changes
     assert (await calls.history("checkout")).revisions == fake.heads[1:]
+    newest = await calls.history(limit=1)
+    assert (newest.revisions, newest.total) == (fake.heads[:1], 2)
     question = ExplainRequest(service="payment", source="checkout", headers={"x-user": "ann"})
     assert (await calls.explain(question)).source == "checkout"
     assert backend.asked[-1] == ("policies.explain", question)

@@ -243,9 +243,10 @@ class FakePolicies:
         self._note("policies.diff", request)
         return PolicyDiff(changes=self.changes)
 
-    def history(self, owner: str = "") -> RevisionList:
-        self._note("policies.history", owner)
-        return RevisionList(revisions=[head for head in self.heads if not owner or owner in head.owners])
+    def history(self, owner: str = "", limit: int | None = None) -> RevisionList:
+        self._note("policies.history", (owner, limit))
+        found = [head for head in self.heads if not owner or owner in head.owners]
+        return RevisionList(revisions=found[:limit], total=len(found))
 
     def explain(self, request: ExplainRequest) -> Explanation:
         self._note("policies.explain", request)

@@ -65,8 +65,8 @@ class PolicyBackend(Protocol):
         """What differs between two sets of policies."""
         ...
 
-    def history(self, owner: str) -> RevisionList:
-        """The revisions that are kept, newest first; those that concern one owner when it is not empty."""
+    def history(self, owner: str, limit: int | None) -> RevisionList:
+        """The newest revisions that are kept, newest first; those that concern one owner when it is not empty."""
         ...
 
     def explain(self, request: ExplainRequest) -> Explanation:

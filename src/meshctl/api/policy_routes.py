@@ -28,7 +28,7 @@ async def _diff(backend: Backend, call: Call) -> Answer:
 
 
 async def _history(backend: Backend, call: Call) -> Answer:
-    return backend.policies.history(call.read_text("owner"))
+    return backend.policies.history(call.read_text("owner"), call.read_count("limit"))
 
 
 async def _explain(backend: Backend, call: Call) -> Answer:
@@ -90,7 +90,7 @@ POLICY_ROUTES: tuple[Route, ...] = (
         text="The changes of policy, newest first; the last 1000 are kept.",
         answer=_history,
         response=policies.RevisionList,
-        query=(_OWNER,),
+        query=(_OWNER, Parameter(name="limit", kind="count", text="only so many of the newest; without it, all")),
     ),
     Route(
         method="POST",

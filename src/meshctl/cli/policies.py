@@ -154,7 +154,7 @@ def change(project: Project, send: Callable[[MeshClient, int], Awaitable[PolicyR
     """Ask for the revision in force, then for a change of it."""
 
     async def converse(client: MeshClient) -> PolicyResult:
-        heads = (await client.policies.history()).revisions
+        heads = (await client.policies.history(limit=1)).revisions
         return await send(client, heads[0].number if heads else 0)
 
     return ask(project, converse)

@@ -137,13 +137,12 @@ def history(
     """Show the changes of policies, newest first: when, who, what and why. The last 1000 are kept."""
     from meshctl.cli.render import Column, print_json, print_table, style_state  # noqa: PLC0415 - as above
     from meshctl.wire.models import encode  # noqa: PLC0415
-    from meshctl.wire.policies import RevisionList  # noqa: PLC0415
 
-    found = ask(find_project(ctx), lambda client: client.policies.history(service))
-    shown = found.revisions[:tail]
+    found = ask(find_project(ctx), lambda client: client.policies.history(service, tail))
+    shown = found.revisions
     screen = make_screen(ctx)
     if output is Output.JSON:
-        print_json(encode(RevisionList(revisions=shown)))
+        print_json(encode(found))
         return
     if not shown:
         screen.say("no policy was ever written here")
@@ -168,8 +167,8 @@ def history(
         for head in shown
     ]
     print_table(screen.out, columns, rows)
-    if len(found.revisions) > len(shown):
-        screen.say(f"{len(found.revisions) - len(shown)} earlier ones: -n shows more")
+    if found.total > len(shown):
+        screen.say(f"{found.total - len(shown)} earlier ones: -n shows more")
 
 
 def describe_origin(origin: PolicyOrigin) -> str:

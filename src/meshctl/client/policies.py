@@ -58,7 +58,9 @@ class PolicyClient:
         """What will happen to a request, and which policies say so."""
         return await self._ask("POST", "/explain", explain.Explanation, body=request, timeout=_QUICK)
 
-    async def history(self, owner: str = "") -> policies.RevisionList:
-        """The revisions that are kept, newest first."""
+    async def history(self, owner: str = "", limit: int | None = None) -> policies.RevisionList:
+        """The revisions that are kept, newest first; at most ``limit`` of them."""
         query = {"owner": owner} if owner else {}
+        if limit is not None:
+            query["limit"] = str(limit)
         return await self._ask("GET", "/revisions", policies.RevisionList, query=query, timeout=_QUICK)

@@ -21,7 +21,7 @@ def explain_request(engine: Engine, request: ExplainRequest) -> Explanation:
     """
     mesh, topology = engine.mesh, engine.parts.topology
     documents = topology.revisions.documents
-    if mesh is None or topology.source is None or documents is None:
+    if mesh is None or topology.tree is None or documents is None:
         raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
     service = mesh.services.get(request.service)
     if service is None:
@@ -39,7 +39,7 @@ def explain_request(engine: Engine, request: ExplainRequest) -> Explanation:
     asked = Asked(method=request.method.upper(), path=request.path, headers=headers)
     facts = engine.facts(mesh)
     lines = explain(mesh, engine.plan(mesh), facts, caller=request.source, service=service, asked=asked)
-    provenance = Provenance(topology.source, documents)
+    provenance = Provenance(topology.tree, documents)
     return Explanation(
         service=service.name,
         source=request.source,

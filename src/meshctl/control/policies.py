@@ -8,10 +8,10 @@ from meshctl.control.engine import Engine
 from meshctl.control.explain import explain_request
 from meshctl.control.policy_changer import Changed, Drafted, Edit, PolicyChanger
 from meshctl.control.revisions import Stamp
-from meshctl.errors import ConflictError, InvalidTopology, NotFoundError, RejectedError, UsageError
+from meshctl.errors import ConflictError, NotFoundError, RejectedError, UsageError
 from meshctl.plan.model import ProxyPlan
 from meshctl.ports import Revision, SourceFile, TopologySource
-from meshctl.spec.load import load, read_policies_of, read_topology_policies
+from meshctl.spec.load import load_tree, read_policies_of, read_tree
 from meshctl.spec.policies import EVERY, KINDS, MESH, Document, Documents, Origin, PolicyKey, order_documents, written
 from meshctl.spec.policy_changes import PolicyChange, Side, find_changes
 from meshctl.spec.render import to_value, to_words, to_yaml
@@ -95,15 +95,16 @@ class Policies:
         )
         return PolicyDiff(changes=[_shape_change(change) for change in find_changes(before, after)])
 
-    def history(self, owner: str = "") -> RevisionList:
-        """The revisions that are kept, newest first; those that concern one owner when it is not empty."""
+    def history(self, owner: str = "", limit: int | None = None) -> RevisionList:
+        """The newest revisions that are kept, newest first; those that concern one owner when it is not empty."""
         heads = reversed(self._engine.parts.topology.revisions.heads)
         mesh = self._engine.parts.topology.declared
         concerned = [head for head in heads if not owner or owner in head.owners]
         if owner and not concerned and (mesh is None or owner not in (*mesh.services, EVERY, MESH)):
             known = ", ".join(sorted(mesh.services)) if mesh is not None else "none"
             raise NotFoundError(f"no service {owner}", hint=f"services: {known}; or {EVERY}")
-        return RevisionList(revisions=[_shape_revision(head) for head in concerned])
+        shown = [_shape_revision(head) for head in concerned[:limit]]
+        return RevisionList(revisions=shown, total=len(concerned))
 
     def explain(self, request: ExplainRequest) -> Explanation:
         """What will happen to a request, and which policies say so."""
@@ -129,7 +130,8 @@ class Policies:
                     owner=document.owner, kind=document.kind, where=document.where, node=document.node, origin=origin
                 )
             if report.problems:
-                self._judge_all(changed, report)
+                # Raised with those that the whole mesh would have besides.
+                self._engine.parts.topology.load_policies(order_documents(changed.values()), found=report.problems)
             if not named:
                 names = ", ".join(file.path for file in source.files)
                 raise UsageError(f"{names} names no policy", hint="see docs/guides/policies.md for what it may hold")
@@ -137,18 +139,12 @@ class Policies:
 
         return edit
 
-    def _judge_all(self, documents: Documents, report: Report) -> None:
-        """Raise InvalidTopology with the problems found and those that the whole mesh would have too."""
-        topology = self._engine.parts.topology
-        assert topology.source is not None
-        load(topology.source, order_documents(documents.values()), report=report)
-        raise InvalidTopology(report.problems)
-
     def _compare_files(self, request: DiffRequest) -> tuple[PolicyChange, ...]:
         source = _read_source(request.files, request.variables)
         if request.whole:
-            load(source)
-            return find_changes(self._documents, read_topology_policies(source))
+            tree = read_tree(source)
+            load_tree(tree)
+            return find_changes(self._documents, tree.policies)
         return self.changer.draft(self._edit_by_files(source), Stamp(author="")).changes
 
     async def _try(self, drafted: Drafted) -> PolicyResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -282,19 +282,26 @@ class PolicyChanger:
         """Wait for the sidecars that run until all have acknowledged a revision, or one refuses it."""
         engine = self._engine
         while not engine.stopping:
+            versions = engine.running_versions()
             try:
-                await engine.parts.publisher.wait(engine.running_versions(), _RESUME_TIMEOUT, require_connected=True)
-                engine.parts.topology.revisions.settle(revision.number, "applied")
-            except RejectedError as error:
-                with contextlib.suppress(MeshctlError):
-                    await self._undo(revision, error)
+                await engine.parts.publisher.wait(versions, _RESUME_TIMEOUT, require_connected=True)
+                if versions:
+                    engine.parts.topology.revisions.settle(revision.number, "applied")
                     return
+            except RejectedError as error:
+                if self._blames_policies(versions):
+                    with contextlib.suppress(MeshctlError):
+                        await self._undo(revision, error)
+                        return
             except MeshctlError:
                 # Who is missing may come, and a store that cannot be written to may be mended.
                 pass
-            else:
-                return
             await asyncio.sleep(_RESUME_AGAIN)
+
+    def _blames_policies(self, nodes: Iterable[str]) -> bool:
+        """Whether something else than listeners is refused: those depend on ports, which others may hold."""
+        sync = self._engine.parts.sync
+        return any(item.error and item.type != "listeners" for node in nodes for item in sync(node).types)
 
     async def _undo(self, revision: Revision, error: RejectedError) -> None:
         revisions = self._engine.parts.topology.revisions

@@ -13,7 +13,7 @@ from meshctl.errors import ConflictError, InvalidTopology, NotFoundError, PortTa
 from meshctl.plan.addresses import LOOPBACK, assign_ports, fixed_ports, needed_keys
 from meshctl.plan.effective import add_registered, open_services, select_services
 from meshctl.ports import Registration, StateStore, TopologySource
-from meshctl.spec.load import load, read_topology_policies
+from meshctl.spec.load import TopologyTree, load_tree, read_tree
 from meshctl.spec.policies import EVERY, FILES, MESH, Document, Documents, PolicyKey, places_of
 from meshctl.spec.policy_changes import describe_differences, take_files
 from meshctl.spec.schema import Mesh
@@ -39,9 +39,9 @@ class Topology:
         self._store = store
         self._probe = probe
         self.source: TopologySource | None = None
+        self.tree: TopologyTree | None = None
+        # The files as they were read, so that a change of policy need not read them again.
         self.declared: Mesh | None = None
-        self.files: Documents = {}
-        """The policies that the topology's files say, whatever commands have set since."""
         self.revisions = Revisions(store)
         self.selection: tuple[str, ...] = store.selection()
         self.replicas: dict[str, int] = dict(store.scales())
@@ -62,11 +62,11 @@ class Topology:
         if source is None:
             return False
         # What the files say is read from them again: the places in it are those of the files as they are.
-        files = read_topology_policies(source)
-        documents = take_files(self.revisions.restore() or {}, files)
-        declared = load(source, documents)
+        tree = read_tree(source)
+        documents = take_files(self.revisions.restore() or {}, tree.policies)
+        declared = load_tree(tree, documents)
         select_services(declared, self.selection)
-        self.source, self.declared, self.files = source, declared, files
+        self.source, self.tree, self.declared = source, tree, declared
         self.revisions.documents = documents
         return True
 
@@ -104,11 +104,12 @@ class Topology:
             PortTakenError: a port that the topology fixes is held by another process.
             ConflictError: it would change the trust domain of a running mesh.
         """
-        declared, files = load(source), read_topology_policies(source)
+        tree = read_tree(source)
+        declared, files = load_tree(tree), tree.policies
         current = self._current_policies()
         documents, dropped = ({**files}, ()) if reset else _keep_commands(current, files, declared)
         if documents != files:
-            declared = _load(source, documents)
+            declared = _load(tree, documents)
         # Where something is written in a file may have changed without a change of policy: that is no revision.
         drafted = self.revisions.draft(documents, stamp, state="applied", before=current)
         draft = drafted if drafted.revision.changes else None
@@ -134,18 +135,23 @@ class Topology:
             content=draft.content if draft else "",
             settled=draft.settled if draft else (),
         )
-        self.source, self.declared, self.files, self.selection = source, declared, files, services
+        self.source, self.tree, self.declared, self.selection = source, tree, declared, services
         self.replicas, self.ports = replicas, ports
         if draft is not None:
             self.revisions.take(draft)
         self.revisions.documents = documents
         return (*dropped, *describe_differences(documents, files))
 
-    def load_policies(self, documents: Documents) -> Mesh:
-        """The mesh as it would be with other policies. Raises InvalidTopology, or ConflictError before any ``up``."""
-        if self.source is None:
+    def load_policies(self, documents: Documents, *, found: tuple[Problem, ...] = ()) -> Mesh:
+        """The mesh as it would be with other policies.
+
+        Raises:
+            InvalidTopology: it has problems, or there were some in what was ``found`` before.
+            ConflictError: there was no ``up`` yet.
+        """
+        if self.tree is None:
             raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
-        return load(self.source, documents)
+        return load_tree(self.tree, documents, found=found)
 
     def set_policies(self, draft: Draft, declared: Mesh) -> None:
         """Take other policies, which ``load_policies`` made a mesh of, or raise and change nothing."""
@@ -153,9 +159,20 @@ class Topology:
         self.declared = declared
         self.revisions.take(draft)
 
+    @property
+    def files(self) -> Documents:
+        """The policies that the topology's files say, whatever commands have set since."""
+        return {} if self.tree is None else self.tree.policies
+
     def _current_policies(self) -> Documents:
+        if self.revisions.documents is not None:
+            return self.revisions.documents
         # The first `up` of a control plane, after one that was stopped: what commands set holds on.
-        return self.revisions.restore() or {} if self.revisions.documents is None else self.revisions.documents
+        stored, source = self.revisions.restore() or {}, self._store.topology()
+        try:
+            return stored if source is None else take_files(stored, read_tree(source).policies)
+        except InvalidTopology:
+            return stored
 
     def set_replicas(self, service: str, version: str, count: int, *, in_use: frozenset[str]) -> str:
         """Set how many instances of a version run; returns the version, which may be left empty for the only one."""
@@ -302,10 +319,10 @@ def _keep_commands(
     return take_files(kept, files), lines
 
 
-def _load(source: TopologySource, documents: Documents) -> Mesh:
+def _load(tree: TopologyTree, documents: Documents) -> Mesh:
     """The mesh of files and policies; problems of policies that commands set say so."""
     try:
-        return load(source, documents)
+        return load_tree(tree, documents)
     except InvalidTopology as error:
         raise InvalidTopology([_explain_problem(problem, documents) for problem in error.problems]) from None
 

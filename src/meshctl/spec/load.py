@@ -10,8 +10,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from meshctl.errors import InvalidTopology, Where
+from meshctl.errors import InvalidTopology, Problem, Where
 from meshctl.ports import SourceFile, TopologySource
 from meshctl.spec.interpolate import find_variables, interpolate_map
 from meshctl.spec.keys import DEFAULTS, TOPOLOGY
@@ -28,40 +29,57 @@ from meshctl.spec.shorthand import expand_shorthand
 from meshctl.spec.source import MapNode, make_map, parse
 from meshctl.spec.validate import validate
 
-__all__ = ["find_variables", "load", "read_policies_of", "read_topology_policies"]
+__all__ = ["TopologyTree", "find_variables", "load", "load_tree", "read_policies_of", "read_tree"]
 
 _MAX_NAME = 40
 
 
-def load(source: TopologySource, documents: Documents | None = None, *, report: Report | None = None) -> Mesh:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopologyTree:
+    """Topology files as one tree, read once: ``problems`` are those found so far."""
+
+    source: TopologySource
+    root: MapNode
+    problems: tuple[Problem, ...]
+
+    @property
+    def policies(self) -> dict[PolicyKey, Document]:
+        """The policies that the files have."""
+        return extract(self.root)
+
+
+def load(source: TopologySource, documents: Documents | None = None) -> Mesh:
     """Make a Mesh of topology files; later files are laid over earlier ones.
 
     Args:
         source: the files.
         documents: the policies to use in place of those in the files; None for those in the files.
-        report: problems that were found before, to be told with those found here.
 
     Raises:
         InvalidTopology: with all problems, in the order of files and lines; each names the file as the user gave it,
             the line and the column (from 1).
     """
-    found = Report(file.path for file in source.files)
-    root = read_root(source, found)
-    if report is not None:
-        for problem in report.problems:
-            found.add(problem.code, problem.message, problem.where, problem.hint)
-    if documents is not None:
-        root = embed(root, documents, found)
-    mesh = _read_mesh(root, source.files, found)
-    validate(mesh, root, found)
-    if found.problems:
-        raise InvalidTopology(found.problems)
+    return load_tree(read_tree(source), documents)
+
+
+def read_tree(source: TopologySource) -> TopologyTree:
+    """Read topology files. Raises InvalidTopology when one of them is no YAML at all."""
+    report = _start_report(source)
+    root = _read_root(source, report)
+    return TopologyTree(source=source, root=root, problems=report.problems)
+
+
+def load_tree(tree: TopologyTree, documents: Documents | None = None, *, found: tuple[Problem, ...] = ()) -> Mesh:
+    """Like ``load``, for files that have been read; ``found`` are problems to be told with those found here."""
+    report = _start_report(tree.source)
+    for problem in (*tree.problems, *found):
+        report.add(problem.code, problem.message, problem.where, problem.hint)
+    root = tree.root if documents is None else embed(tree.root, documents, report)
+    mesh = _read_mesh(root, tree.source.files, report)
+    validate(mesh, root, report)
+    if report.problems:
+        raise InvalidTopology(report.problems)
     return mesh
-
-
-def read_topology_policies(source: TopologySource) -> dict[PolicyKey, Document]:
-    """The policies that topology files have. Raises InvalidTopology when a file cannot be read."""
-    return extract(read_root(source, Report(file.path for file in source.files)))
 
 
 def read_policies_of(source: TopologySource, services: Iterable[str], report: Report) -> dict[PolicyKey, Document]:
@@ -72,7 +90,7 @@ def read_policies_of(source: TopologySource, services: Iterable[str], report: Re
     Raises:
         InvalidTopology: a file cannot be read at all.
     """
-    return read_policy_file(read_root(source, report), services, report)
+    return read_policy_file(_read_root(source, report), services, report)
 
 
 def name_from_folder(directory: str) -> str:
@@ -82,8 +100,11 @@ def name_from_folder(directory: str) -> str:
     return name or "mesh"
 
 
-def read_root(source: TopologySource, report: Report) -> MapNode:
-    """The files as one tree."""
+def _start_report(source: TopologySource) -> Report:
+    return Report(file.path for file in source.files)
+
+
+def _read_root(source: TopologySource, report: Report) -> MapNode:
     trees = [_read_tree(file, source.variables, report) for file in source.files]
     if not trees:
         report.add("no-services", "there is no topology file", None, "write a mesh.yaml with `services:`")

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshctl.errors import Where
-from meshctl.ports import TopologySource
-from meshctl.spec.load import read_root
+from meshctl.spec.load import TopologyTree
 from meshctl.spec.merge import as_map
 from meshctl.spec.policies import EVERY, MESH, Document, Documents, Origin, embed, places_of
 from meshctl.spec.report import Report
@@ -31,11 +30,9 @@ class Source:
 class Provenance:
     """Answers for one set of policies."""
 
-    def __init__(self, source: TopologySource, documents: Documents) -> None:
-        """Raises InvalidTopology when the files cannot be read."""
-        report = Report()
+    def __init__(self, tree: TopologyTree, documents: Documents) -> None:
         self._documents = documents
-        self._root = embed(read_root(source, report), documents, report)
+        self._root = embed(tree.root, documents, Report())
         self._laid: dict[str, MapNode] = {}
 
     def find(self, service: str, path: str) -> tuple[Source, ...]:

@@ -134,6 +134,7 @@ class RevisionShape(Shape, frozen=True, kw_only=True):
 
 
 class RevisionList(Shape, frozen=True, kw_only=True):
-    """The revisions that are kept, newest first."""
+    """Revisions that are kept, newest first; there are ``total`` of them that were meant."""
 
     revisions: list[RevisionShape]
+    total: int

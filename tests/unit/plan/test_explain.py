@@ -12,7 +12,7 @@ from tests.support.topologies import make_source
 from meshctl.plan.explain import CONTRIBUTIONS, Line, explain
 from meshctl.plan.matching import Asked, find_host, find_table, matches
 from meshctl.plan.model import Match
-from meshctl.spec.load import read_topology_policies
+from meshctl.spec.load import read_tree
 from meshctl.spec.policies import Documents, Origin
 from meshctl.spec.provenance import Provenance
 
@@ -143,7 +143,7 @@ def test_hosts_that_are_not_named_are_those_of_all_others(case: Case) -> None:
 
 def provenance(documents: Documents | None = None) -> Provenance:
     source = make_source(TEXT)
-    return Provenance(source, documents or read_topology_policies(source))
+    return Provenance(read_tree(source), documents or read_tree(source).policies)
 
 
 def test_a_value_is_found_where_it_was_written_in_whichever_layer() -> None:
@@ -165,7 +165,7 @@ def test_a_value_is_found_where_it_was_written_in_whichever_layer() -> None:
 
 
 def test_what_a_command_set_is_found_by_its_revision() -> None:
-    documents = dict(read_topology_policies(make_source(TEXT)))
+    documents = dict(read_tree(make_source(TEXT)).policies)
     made = Origin(revision=7, author="ann@apply", time=1.0)
     for key in (("orders", "timeout"), ("orders", "split")):
         documents[key] = replace(documents[key], origin=made)

@@ -13,7 +13,7 @@ from tests.support.random_topologies import topologies
 from tests.support.topologies import make_source
 
 from meshctl.errors import InvalidTopology, Where
-from meshctl.spec.load import load, read_policies_of, read_topology_policies
+from meshctl.spec.load import load, read_policies_of, read_tree
 from meshctl.spec.node_codec import decode_documents, encode_documents
 from meshctl.spec.policies import (
     DEFAULTS_KINDS,
@@ -54,7 +54,7 @@ LATER = Origin(revision=7, author="ann@apply", time=12.5)
 
 
 def documents_of(text: str, origin: Origin = FILES) -> dict[Any, Document]:
-    found = read_topology_policies(make_source(text))
+    found = read_tree(make_source(text)).policies
     return {key: replace(document, origin=origin) for key, document in found.items()}
 
 
@@ -93,7 +93,7 @@ def test_a_topology_with_its_own_policies_embedded_is_the_same_mesh(topology: di
         mesh = load(source)
     except InvalidTopology:
         return
-    documents = read_topology_policies(source)
+    documents = read_tree(source).policies
     assert load(source, documents) == mesh
     stored = decode_documents(encode_documents(documents))
     assert stored == documents
