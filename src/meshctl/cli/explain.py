@@ -66,10 +66,8 @@ def explain(
 
 def describe_sources(line: ExplainLine, *, whole: bool) -> str:
     """Where what a line says was written; each place once."""
-    if not line.policy:
-        return ""
     if not line.sources:
-        return "built in"
+        return "built in" if line.policy else ""
     groups: dict[str, list[str]] = {}
     for source in line.sources:
         origin = source.origin

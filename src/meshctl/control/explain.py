@@ -51,11 +51,15 @@ def explain_request(engine: Engine, request: ExplainRequest) -> Explanation:
 
 
 def _shape(line: Line, service: str, provenance: Provenance) -> ExplainLine:
-    found = [source for key in line.keys for source in provenance.find(service, key)]
+    policy = line.keys[0].partition(".")[0] if line.keys else ""
+    # A rule is more exact than the key that it is under.
+    found = [] if line.where is None else [provenance.locate(service, line.where, policy)]
+    if line.where is None or policy not in ("routes", "security"):
+        found += [source for key in line.keys for source in provenance.find(service, key)]
     return ExplainLine(
         topic=line.topic,
         words=line.words,
-        policy=line.keys[0].partition(".")[0] if line.keys else "",
+        policy=policy,
         sources=[
             ExplainSource(
                 path=source.path,

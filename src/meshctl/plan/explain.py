@@ -10,18 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from meshctl.errors import Where
 from meshctl.identity.spiffe import spiffe_id
 from meshctl.plan.admission import NO_POLICY, Admission, find_admission
+from meshctl.plan.explain_words import (
+    describe_hash,
+    describe_headers,
+    describe_match,
+    describe_rewrite,
+    describe_split,
+)
 from meshctl.plan.facts import Facts
-from meshctl.plan.matching import Asked, find_host, find_route, find_table
+from meshctl.plan.matching import Asked, find_host, find_route, find_table, is_under
 from meshctl.plan.model import (
     ExternalCluster,
     FilterPlan,
     Forward,
-    Match,
     MeshCluster,
     MeshPlan,
     ProxyPlan,
+    Redirect,
     Reply,
     Route,
     TcpListener,
@@ -36,20 +44,25 @@ from meshctl.plan.policies.authorization import (
 )
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.fallback import CachedFallbackPlan, StaticFallbackPlan
-from meshctl.plan.policies.hashing import HashOn
 from meshctl.plan.policies.rate_limits import CALLER_HEADER, plan_rate_limits
-from meshctl.plan.policies.retry import IDEMPOTENCY_HEADER, IDEMPOTENT_METHODS
+from meshctl.plan.rules import route_name
+from meshctl.spec.routing_schema import RouteRule
 from meshctl.spec.schema import Mesh, Service
 from meshctl.spec.values import format_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One thing that happens: ``keys`` are the paths of the policy keys that say so; none for what follows."""
+    """One thing that happens.
+
+    ``keys`` are the paths of the policy keys that say so, and ``where`` is the place of a rule that does; neither for
+    what follows from others.
+    """
 
     topic: str
     words: str
     keys: tuple[str, ...] = ()
+    where: Where | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +82,11 @@ class Situation:
     def filters(self) -> tuple[FilterPlan, ...]:
         """The HTTP filters that the caller's sidecar has switched on for it."""
         return (*self.route.filters, *self.host.filters)
+
+    @property
+    def rule(self) -> RouteRule | None:
+        """The rule of the service whose route it takes."""
+        return next((rule for rule in self.service.routes if route_name(self.service, rule) == self.route.name), None)
 
     @property
     def forward(self) -> Forward | None:
@@ -124,17 +142,43 @@ def _explain_tcp(mesh: Mesh, proxy: ProxyPlan, service: Service, open_services: 
 
 
 def _route(here: Situation) -> Iterator[Line]:
-    if isinstance(here.route.action, Reply):
-        body = here.route.action.body.strip().replace("{host}", here.service.name).replace("{path}", here.asked.path)
-        yield Line(topic="route", words=f"answered at once with {here.route.action.status}: {body}")
+    action, rule = here.route.action, here.rule
+    where = None if rule is None else rule.where
+    if isinstance(action, Reply):
+        body = action.body.strip().replace("{host}", here.service.name).replace("{path}", here.asked.path)
+        yield Line(topic="route", words=f"answered at once with {action.status}: {body}", where=where)
         return
-    yield Line(topic="route", words=f"{here.route.name}: {describe_match(here.route.match)}")
+    keys = () if rule is None else ("routes",)
+    yield Line(topic="route", words=f"{here.route.name}: {describe_match(here.route.match)}", keys=keys, where=where)
+    if isinstance(action, Redirect):
+        target = f"{action.scheme or 'http'}://{action.host or here.service.name}{action.path or here.asked.path}"
+        yield Line(topic="redirect", words=f"{action.status} to {target}", keys=keys, where=where)
+        return
+    if action.path_rewrite is not None or (action.host_rewrite and here.service.address is None):
+        words = describe_rewrite(action, here.asked.path)
+        yield Line(topic="rewrite", words=words, keys=keys, where=where)
+    for name, changes in (("request", action.request_changes), ("answer", action.response_changes)):
+        words = describe_headers(changes)
+        if words:
+            yield Line(topic="headers", words=f"of the {name}: {words}", keys=keys, where=where)
 
 
 def _goes_to(here: Situation) -> Iterator[Line]:
     if here.forward is None:
         return
-    yield Line(topic="goes to", words=describe_split(here.forward.split), keys=("split",))
+    rule = here.rule
+    own = rule is not None and bool(rule.split)
+    split = describe_split(here.forward.split)
+    where = rule.where if rule is not None and own else None
+    yield Line(topic="goes to", words=split, keys=("routes",) if own else ("split",), where=where)
+    if here.forward.sticky:
+        on = here.forward.hash_on[0]
+        words = f"who has the {on.kind} {on.name} stays on one version"
+        yield Line(topic="sticky", words=words, keys=("sticky",))
+    mirror = here.forward.mirror
+    if mirror is not None:
+        words = f"a copy of {mirror.percent:g}% goes to {mirror.cluster}, whose answers are dropped"
+        yield Line(topic="mirror", words=words, keys=("mirror",))
     for endpoints in here.proxy.endpoints:
         if endpoints.cluster in {cluster.name for cluster in here.clusters}:
             healthy = sum(endpoint.health == "healthy" for endpoint in endpoints.endpoints)
@@ -158,30 +202,40 @@ def _balancing(here: Situation) -> Iterator[Line]:
 
 
 def _timeout(here: Situation) -> Iterator[Line]:
-    if here.forward is None:
+    forward, rule = here.forward, here.rule
+    if forward is None:
         return
-    if not here.forward.timeout:
-        yield Line(topic="timeout", words="none of the mesh's own: the caller's deadline holds", keys=("timeout",))
-        return
-    words = f"{format_duration(here.forward.timeout)} for the whole answer, retries included"
-    yield Line(topic="timeout", words=words, keys=("timeout",))
+    where = rule.where if rule is not None and rule.timeout != here.service.policies.timeout else None
+    words = (
+        f"{format_duration(forward.timeout)} for the whole answer, retries included"
+        if forward.timeout
+        else "none of the mesh's own: the caller's deadline holds"
+    )
+    if forward.idle_timeout is not None:
+        silence = f"{format_duration(forward.idle_timeout)} of silence" if forward.idle_timeout else "silence for ever"
+        words += f"; {silence}"
+    yield Line(topic="timeout", words=words, keys=("timeout",), where=where)
 
 
 def _retries(here: Situation) -> Iterator[Line]:
     if here.forward is None:
         return
     retry = here.forward.retry
+    rule = here.rule
+    where = rule.where if rule is not None and rule.retry_policy != here.service.policies.retry_policy else None
     if retry is None:
-        yield Line(topic="retries", words="none", keys=("retry_policy",))
+        yield Line(topic="retries", words="none", keys=("retry_policy",), where=where)
         return
     if retry.repeatable:
-        on = ", ".join(map(str, retry.status_codes)) or "no status"
-        why = f"on {on}, on a broken connection, and when it never reached {here.service.name}"
+        on = [*map(str, retry.status_codes), *retry.conditions, *retry.grpc_codes]
+        why = f"on {', '.join(on)}" if on else "on nothing"
     else:
         why = f"only when it never reached {here.service.name}: {here.asked.method} may not be safe to repeat"
     delays = f"{format_duration(retry.base_interval)} to {format_duration(retry.max_interval)} apart"
-    per_try = f", each at most {format_duration(retry.per_try_timeout)}" if retry.per_try_timeout else ""
-    yield Line(topic="retries", words=f"up to {retry.retries}, {delays}{per_try}, {why}", keys=("retry_policy",))
+    parts = [f"up to {retry.retries}", delays]
+    if retry.per_try_timeout:
+        parts.append(f"each at most {format_duration(retry.per_try_timeout)}")
+    yield Line(topic="retries", words=", ".join([*parts, why]), keys=("retry_policy",), where=where)
 
 
 def _circuit(here: Situation) -> Iterator[Line]:
@@ -273,7 +327,8 @@ def describe_admission(found: Admission) -> Line:
         DEFAULT_DENY: "security.default",
         NO_POLICY: "security.authz_policy",
     }
-    return Line(topic="authorization", words=found.words, keys=(keys[kind],) if kind in keys else ())
+    found_keys = (keys[kind],) if kind in keys else ()
+    return Line(topic="authorization", words=found.words, keys=found_keys, where=found.where)
 
 
 def _rate_limits(here: Situation) -> Iterator[Line]:
@@ -286,7 +341,7 @@ def _rate_limits(here: Situation) -> Iterator[Line]:
         if limit.methods and here.asked.method not in limit.methods:
             continue
         path = here.asked.bare_path
-        if limit.path and not (path == limit.path if limit.path_exact else _is_under(path, limit.path)):
+        if limit.path and not (path == limit.path if limit.path_exact else is_under(path, limit.path)):
             continue
         each = f" for each value of {limit.header}" if limit.header else ""
         if limit.header == CALLER_HEADER:
@@ -326,34 +381,3 @@ CONTRIBUTIONS: tuple[Contribution, ...] = (
     _size,
 )
 """One function for each policy, in the order in which a request meets them."""
-
-
-def describe_split(split: tuple[tuple[str, int], ...]) -> str:
-    """``checkout/v1 90%, checkout/v2 10%``."""
-    return ", ".join(name if weight == 100 else f"{name} {weight}%" for name, weight in split)
-
-
-def describe_hash(hash_on: HashOn) -> str:
-    """What a request is hashed on, in words."""
-    if hash_on.kind == "source":
-        return f"by its caller {hash_on.name}" if hash_on.name else "by the address of the client"
-    return f"by the {hash_on.kind} {hash_on.name}"
-
-
-def describe_match(match: Match) -> str:
-    """What a route is for, in words."""
-    parts = [f"paths under {match.path_prefix}"] if match.path_prefix != "/" else ["any path"]
-    if match.methods == IDEMPOTENT_METHODS:
-        parts.append("methods that may be repeated")
-    elif match.methods:
-        parts.append(", ".join(match.methods))
-    if match.header_present == IDEMPOTENCY_HEADER:
-        parts.append("with an Idempotency-Key")
-    elif match.header_present:
-        parts.append(f"with {match.header_present}")
-    return ", ".join(parts)
-
-
-def _is_under(path: str, prefix: str) -> bool:
-    bare = prefix.rstrip("/")
-    return path == bare or path.startswith(f"{bare}/")

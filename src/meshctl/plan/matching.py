@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshctl.plan.model import Match, ProxyPlan, Route, RouteTable, VirtualHost
+from meshctl.spec.routing_schema import ValueMatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,15 @@ class Asked:
     def bare_path(self) -> str:
         """The path without its query."""
         return self.path.partition("?")[0]
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The parameters of its query as they are written; the first of each name."""
+        found: dict[str, str] = {}
+        for part in self.path.partition("?")[2].split("&"):
+            name, _, value = part.partition("=")
+            found.setdefault(name, value)
+        return found
 
 
 def find_table(proxy: ProxyPlan, name: str) -> RouteTable | None:
@@ -41,18 +52,39 @@ def find_route(host: VirtualHost, asked: Asked) -> Route | None:
 
 
 def matches(match: Match, asked: Asked, *, host: str = "") -> bool:
-    """Whether a request is what a route is for."""
+    """Whether a request is what a route is for. Its body is one that declares its length, which is short."""
     return (
-        _is_under(asked.bare_path, match.path_prefix)
+        _matches_path(match, asked.bare_path)
         and (not match.methods or asked.method in match.methods)
         and (not match.header_present or match.header_present in asked.headers)
+        and all(_matches_value(condition, asked.headers.get(condition.name)) for condition in match.headers)
+        and all(_matches_value(condition, asked.query.get(condition.name)) for condition in match.query)
         and (not match.single_label_host or "." not in host)
         and not match.body_over
         and not match.body_undeclared
     )
 
 
-def _is_under(path: str, prefix: str) -> bool:
+def is_under(path: str, prefix: str) -> bool:
     """Whether a path is a prefix or lies below it, by whole segments."""
     bare = prefix.rstrip("/")
     return path == bare or path.startswith(f"{bare}/")
+
+
+def _matches_path(match: Match, path: str) -> bool:
+    if match.path_exact:
+        return path == match.path_exact
+    return is_under(path, match.path_prefix) and (not match.path_regex or _matches_regex(match.path_regex, path))
+
+
+def _matches_value(condition: ValueMatch, value: str | None) -> bool:
+    if condition.kind in ("present", "absent"):
+        return (value is not None) == (condition.kind == "present")
+    if value is None:
+        return False
+    return value == condition.value if condition.kind == "exact" else _matches_regex(condition.value, value)
+
+
+def _matches_regex(pattern: str, text: str) -> bool:
+    # Envoy has RE2, whose expressions mean the same here; `validate` refuses those that RE2 does not take.
+    return re.fullmatch(pattern, text, re.ASCII) is not None

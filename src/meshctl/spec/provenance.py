@@ -43,7 +43,11 @@ class Provenance:
             node = node.get(key) if isinstance(node, MapNode) else None
         if node is None:
             return ()
-        return tuple(self._explain(service, keys[0], path, leaf) for path, leaf in _leaves(node, path))
+        return tuple(self._explain(service, keys[0], path, leaf.where) for path, leaf in _leaves(node, path))
+
+    def locate(self, service: str, where: Where, kind: str) -> Source:
+        """The document that a place is in, among those that a policy of a service may come from."""
+        return self._explain(service, kind, kind, where)
 
     def _policies(self, service: str) -> MapNode:
         if service not in self._laid:
@@ -58,13 +62,13 @@ class Provenance:
             )
         return self._laid[service]
 
-    def _explain(self, service: str, kind: str, path: str, node: Node) -> Source:
+    def _explain(self, service: str, kind: str, path: str, where: Where) -> Source:
         candidates = ((service, kind), (service, BLOCK), (EVERY, kind), (EVERY, BLOCK), (MESH, BLOCK))
         documents: list[Document] = [self._documents[key] for key in candidates if key in self._documents]
         for document in documents:
-            if node.where in places_of(document):
-                return Source(path=path, where=node.where, owner=document.owner, origin=document.origin)
-        return Source(path=path, where=node.where, owner=service, origin=Origin())
+            if where in places_of(document):
+                return Source(path=path, where=where, owner=document.owner, origin=document.origin)
+        return Source(path=path, where=where, owner=service, origin=Origin())
 
 
 def _leaves(node: Node, path: str) -> list[tuple[str, Node]]:

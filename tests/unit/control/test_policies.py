@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tests.support.control_world import ControlWorld, make_request, until
 
 from meshctl.adapters.sqlite_store import SqliteStore
+from meshctl.ads.status import SyncStatus
 from meshctl.control.control_plane import ControlPlane
 from meshctl.errors import (
     ConflictError,
@@ -44,6 +46,7 @@ class World(ControlWorld):
 
     def __init__(self, folder: Path) -> None:
         self.database = str(folder / "state.db")
+        self.refusals = 0
         super().__init__(folder, SqliteStore(self.database))
 
     def reopen(self) -> None:
@@ -475,10 +478,42 @@ def refuse_faster(world: World) -> None:
 
     async def wait(node_versions: Any, timeout: float, *, require_connected: bool = True) -> None:
         if node_versions.get("front", good) != good:
+            world.refusals += 1
             raise RejectedError("the sidecar of front refused: one second is too short")
         await real(node_versions, timeout, require_connected=require_connected)
 
+    def status(node: str) -> SyncStatus:
+        shown = describe(node)
+        if node != "front" or world.sidecars.snapshots["front"].version == good:
+            return shown
+        return replace(shown, types=tuple(replace(item, error="too short") for item in shown.types))
+
+    describe = world.sidecars.status
     world.sidecars.wait_synced = wait  # type: ignore[method-assign]
+    world.sidecars.status = status  # type: ignore[method-assign]
+
+
+async def test_a_listener_that_is_refused_after_a_restart_is_no_reason_to_undo_a_policy(world: World) -> None:
+    """Its port may have been taken; policies never change listeners."""
+    async with world.running() as plane:
+        await bring_up(world, plane)
+        refuse_faster(world)
+        kill_before(world.sidecars, "wait_synced", 1)
+        with pytest.raises(Killed):
+            await plane.policies.apply(apply_request(FASTER))
+    world.reopen()
+    good = world.sidecars.status
+
+    def status(node: str) -> SyncStatus:
+        types = good(node).types
+        return replace(good(node), types=tuple(replace(t, error=t.error * (t.type == "listeners")) for t in types))
+
+    world.sidecars.status = status  # type: ignore[method-assign]
+    async with world.running():
+        refused = world.refusals
+        await until(lambda: world.refusals > refused + 1, "it is looked at twice")
+        assert world.state == (2, "pending")
+        assert world.orders.policies.timeout.request == 1.0
 
 
 async def test_a_full_disk_is_an_error_before_anything_is_pushed(world: World) -> None:

@@ -58,7 +58,7 @@ def test_every_policy_on_the_way_has_its_line(case: Case) -> None:
     assert found["route"] == "orders: any path, methods that may be repeated"
     assert found["goes to"] == "orders/v1 90%, orders/v2 10%"
     assert found["timeout"] == "2s for the whole answer, retries included"
-    assert found["retries"].startswith("up to 2, 50ms to 1s apart, on 502, 503, 504, on a broken connection")
+    assert found["retries"] == "up to 2, 50ms to 1s apart, on 502, 503, 504, connect-failure, reset, refused-stream"
     assert found["circuit"].startswith("opens after 4 failures in a row; then 503 at once for 30s")
     kept = "instead of a failure: the last good answer up to 1m old, to the same Authorization and Cookie"
     assert found["fallback"] == kept
@@ -81,6 +81,79 @@ def test_what_may_not_be_repeated_is_told_apart(case: Case) -> None:
     keyed = lines_of(case, "orders", method="POST", headers={"idempotency-key": "1"})
     assert keyed["route"].words == "orders: any path, with an Idempotency-Key"
     assert "on 502" in keyed["retries"].words
+
+
+ROUTED = """\
+services:
+  front: {command: ./front, upstreams: [api]}
+  back: {command: ./back}
+  api:
+    versions: {v1: {command: ./api}, v2: {command: ./api}}
+    sticky: {cookie: {name: user}}
+    split: {v1: 50, v2: 50}
+    mirror: {version: v2, percent: 5}
+    routes:
+      - name: old
+        match: {path: {prefix: /old}}
+        redirect: {path: /new}
+      - name: beta
+        match: {path: {prefix: /beta}, headers: {x-beta: {regex: "y.*"}}, query: {on: "1"}, methods: [GET]}
+        split: {v2: 100}
+        timeout: 300ms
+        rewrite: {prefix: /v2}
+        headers: {request: {set: {x-team: blue}, remove: [x-debug]}}
+      - name: exact
+        match: {path: {exact: /only}}
+        retry_policy: {max_attempts: 1}
+      - name: regex
+        match: {path: {regex: "/n[0-9]+"}}
+        split: {v1: 100}
+    security:
+      default: deny
+      rules:
+        - {name: readers, action: allow, from: [front], methods: [GET]}
+"""
+
+
+@pytest.fixture(scope="module")
+def routed() -> Case:
+    return make_case(ROUTED)
+
+
+def test_rules_are_told_with_their_places(routed: Case) -> None:
+    found = lines_of(routed, "api", path="/beta/x?on=1", headers={"x-beta": "yes"})
+    assert (
+        found["route"].words == "api/beta: paths under /beta, the header x-beta matches y.*, the parameter on is 1, GET"
+    )
+    assert str(found["route"].where) == "mesh.yaml:13:9"
+    assert found["rewrite"].words == "it is asked for /v2/x?on=1"
+    assert found["headers"].words == "of the request: x-team is blue, x-debug is taken away"
+    assert found["goes to"].words == "api/v2"
+    assert found["timeout"].words == "300ms for the whole answer, retries included"
+    assert found["timeout"].where == found["route"].where
+    assert found["mirror"].words == "a copy of 5% goes to mirror/api/v2, whose answers are dropped"
+    plain = lines_of(routed, "api", path="/beta/x?on=1")
+    assert plain["route"].words.startswith("api: any path")
+    assert plain["sticky"].words == "who has the cookie user stays on one version"
+    assert lines_of(routed, "api", path="/n12")["route"].words.startswith(
+        "api/regex: any path, paths that match /n[0-9]+"
+    )
+    assert lines_of(routed, "api", path="/n12x")["route"].words.startswith("api: ")
+    exact = lines_of(routed, "api", path="/only")
+    assert (exact["route"].words, exact["retries"].words) == ("api/exact: the path /only", "none")
+
+
+def test_a_redirect_is_told_and_nothing_after_it(routed: Case) -> None:
+    found = lines_of(routed, "api", path="/old/x")
+    assert list(found) == ["route", "redirect"]
+    assert found["redirect"].words == "302 to http://api/new"
+
+
+def test_who_is_let_in_is_told_by_its_rule(routed: Case) -> None:
+    admitted = lines_of(routed, "api")["authorization"]
+    assert (admitted.words, str(admitted.where)) == ("allowed: by the rule readers", "mesh.yaml:28:11")
+    refused = lines_of(routed, "api", method="PUT")["authorization"]
+    assert (refused.words, refused.keys) == ("denied with 403: no allow rule matches", ("security.rules",))
 
 
 def test_instances_are_counted_by_their_health(case: Case) -> None:
