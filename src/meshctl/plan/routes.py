@@ -23,10 +23,26 @@ def caller_filters(service: Service) -> tuple[FilterPlan, ...]:
     return tuple(plan for plan in plans if plan is not None)
 
 
+def _host(domains: tuple[str, ...], upstream: Service, routes: tuple[Route, ...]) -> VirtualHost:
+    """The virtual host of one service, with the filters of its callers: once for all routes, where all lead to it."""
+    filters = caller_filters(upstream)
+    if all(isinstance(route.action, Forward) for route in routes):
+        return VirtualHost(name=upstream.name, domains=domains, routes=routes, filters=filters)
+    return VirtualHost(name=upstream.name, domains=domains, routes=_with_filters(routes, filters))
+
+
+def _with_filters(routes: Iterable[Route], filters: tuple[FilterPlan, ...]) -> tuple[Route, ...]:
+    """The filters on every route that leads to a service; a redirect is answered whatever state the service is in."""
+    return tuple(
+        replace(route, filters=(*route.filters, *filters)) if isinstance(route.action, Forward) else route
+        for route in routes
+    )
+
+
 def upstream_table(upstream: Service, caller: str, facts: Facts) -> RouteTable:
     """The table of a listener that leads to one upstream, whatever the host."""
     routes = service_routes(upstream, caller, facts)
-    host = VirtualHost(name=upstream.name, domains=("*",), routes=routes, filters=caller_filters(upstream))
+    host = _host(("*",), upstream, routes)
     return RouteTable(name=f"upstream/{upstream.name}", virtual_hosts=(host,))
 
 
@@ -37,13 +53,12 @@ def outbound_table(mesh: Mesh, caller: str, upstreams: Sequence[Service], facts:
     ``localhost``, lies outside the mesh, and is reached or refused as the mesh's ``egress`` says.
     """
     hosts = [
-        VirtualHost(
-            name=upstream.name,
-            domains=(upstream.name, f"{upstream.name}:*"),
-            routes=(Route(name=upstream.name, match=Match(), action=_tcp_reply(caller, upstream.name)),)
+        _host(
+            (upstream.name, f"{upstream.name}:*"),
+            upstream,
+            (Route(name=upstream.name, match=Match(), action=_tcp_reply(caller, upstream.name)),)
             if upstream.protocol == "tcp"
             else service_routes(upstream, caller, facts),
-            filters=caller_filters(upstream),
         )
         for upstream in upstreams
     ]
@@ -65,7 +80,7 @@ def gateway_table(gateway: Gateway, services: Mapping[str, Service], facts: Fact
     for rule in sorted(gateway.routes, key=lambda r: (-len(r.path.rstrip("/")), r.path)):
         filters = caller_filters(services[rule.service])
         made = service_routes(services[rule.service], GATEWAY, facts, under=rule.path)
-        routes.extend(replace(route, filters=filters) for route in made)
+        routes.extend(_with_filters(made, filters))
     if not any(rule.path == "/" for rule in gateway.routes):
         known = ", ".join(sorted(rule.path for rule in gateway.routes)) or "none"
         body = f"meshctl: the gateway has no route for {{path}}. Its routes: {known}.\n"

@@ -50,3 +50,9 @@ def test_what_must_last_lies_beside_the_topology() -> None:
                paths.bootstrap("orders")]  # fmt: skip
     assert all(path.startswith("/home/ann/shop/.meshctl/") for path in lasting)
     assert len(set(lasting)) == len(lasting)
+
+
+def test_the_memory_of_circuit_breakers_lies_beside_the_sidecar_s_admin_socket() -> None:
+    paths = MeshPaths("/srv/shop", "/run/mesh")
+    assert paths.circuits("cart") == "/run/mesh/cart.circuits-1"
+    assert paths.circuits("a" * 40) == paths.admin_socket("a" * 40).replace(".admin", ".circuits-1")
