@@ -7,6 +7,7 @@ from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.envoy.filters import build_filters
+from meshctl.envoy.filters.header_mutation import build_early
 from meshctl.envoy.local_replies import build_local_replies
 from meshctl.envoy.pb import CACHED
 from meshctl.envoy.refusals import refusal_log, refused_connection_log
@@ -87,6 +88,7 @@ def _connection_manager(plan: HttpListener) -> Any:
         normalize_path=pb.bool_value(True),
         stream_idle_timeout=pb.duration(300.0),
         local_reply_config=build_local_replies(plan),
+        early_header_mutation_extensions=[build_early(plan)],
     )
     manager.http2_protocol_options.allow_connect = True
     if plan.role == "gateway":

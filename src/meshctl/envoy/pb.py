@@ -11,10 +11,12 @@ from typing import Any
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
+from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
 from envoy.config.core.v3 import (
     address_pb2,
     base_pb2,
     config_source_pb2,
+    extension_pb2,
     grpc_service_pb2,
     health_check_pb2,
     protocol_pb2,
@@ -42,6 +44,9 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    header_mutation_pb2 as early_header_mutation_pb2,
+)
 from envoy.extensions.matching.common_inputs.ssl.v3 import ssl_inputs_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
 from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2
@@ -77,8 +82,10 @@ __all__ = [
     "duration",
     "dynamic_cluster_pb2",
     "dynamic_forward_proxy_pb2",
+    "early_header_mutation_pb2",
     "endpoint_components_pb2",
     "endpoint_pb2",
+    "extension_pb2",
     "fixed_heap_pb2",
     "grpc_service_pb2",
     "header_mutation_pb2",
@@ -94,6 +101,7 @@ __all__ = [
     "lua_pb2",
     "matcher_pb2",
     "metadata_pb2",
+    "mutation_rules_pb2",
     "outlier_detection_pb2",
     "overload_pb2",
     "percent_pb2",

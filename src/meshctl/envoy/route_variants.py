@@ -21,7 +21,7 @@ from meshctl.envoy.route_actions import add_header, build_forward, hash_policy
 from meshctl.envoy.route_matches import build_match, regex_matcher
 from meshctl.plan.model import FilterPlan, Forward, Match
 from meshctl.plan.policies.hashing import HashOn
-from meshctl.plan.policies.timeouts import DEADLINE_HEADER, KeepDeadline
+from meshctl.plan.policies.timeouts import TOLD_HEADER, KeepDeadline
 
 EVENT_STREAM = "text/event-stream"
 _REQUEST_ID = "x-request-id"
@@ -54,7 +54,7 @@ def _by_time(match: Match, action: Forward) -> Iterator[Variant]:
         yield Variant(match=accepts, action=build_forward(action, timeout=0.0, per_try_timeout=begin))
         if round(timeout * 1000) > 1:
             less = pb.range_pb2.Int64Range(start=1, end=round(timeout * 1000))
-            told = build_match(match, pb.route_components_pb2.HeaderMatcher(name=DEADLINE_HEADER, range_match=less))
+            told = build_match(match, pb.route_components_pb2.HeaderMatcher(name=TOLD_HEADER, range_match=less))
             forward = build_forward(action, timeout=timeout, per_try_timeout=per_try)
             yield Variant(match=told, action=forward, filters=(KeepDeadline(),))
     yield Variant(match=build_match(match), action=build_forward(action, timeout=timeout, per_try_timeout=per_try))

@@ -21,7 +21,7 @@ from meshctl.plan.explain_words import (
     describe_split,
 )
 from meshctl.plan.facts import Facts
-from meshctl.plan.matching import Asked, find_host, find_route, find_table, is_under
+from meshctl.plan.matching import Asked, find_host, find_route, find_table
 from meshctl.plan.model import (
     ExternalCluster,
     FilterPlan,
@@ -48,6 +48,7 @@ from meshctl.plan.policies.rate_limits import CALLER_HEADER, plan_rate_limits
 from meshctl.plan.rules import route_name
 from meshctl.spec.routing_schema import RouteRule
 from meshctl.spec.schema import Mesh, Service
+from meshctl.spec.validate_routes import is_under
 from meshctl.spec.values import format_duration
 
 

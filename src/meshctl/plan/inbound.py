@@ -21,7 +21,8 @@ from meshctl.plan.policies.authorization import AuthorizationPlan, plan_authoriz
 from meshctl.plan.policies.limits import BufferPlan, plan_adaptive_concurrency, plan_max_bytes
 from meshctl.plan.policies.mtls import Transport, plan_inbound_tls, plan_transport
 from meshctl.plan.policies.rate_limits import plan_rate_limits
-from meshctl.plan.policies.timeouts import HeedDeadline
+from meshctl.plan.policies.timeouts import TOLD_HEADER, HeedDeadline
+from meshctl.spec.routing_schema import HeaderChanges
 from meshctl.spec.schema import Mesh, Service
 
 INSTANCE_HEADER = "x-meshctl-instance"
@@ -79,6 +80,7 @@ def _route(instance: InstanceFact, match: Match | None = None, filters: tuple[Fi
         timeout=0.0,
         idle_timeout=0.0,
         response_headers=((INSTANCE_HEADER, instance.id), (VERSION_HEADER, instance.version)),
+        request_changes=HeaderChanges(remove=(TOLD_HEADER,)),
     )
     return Route(name=instance.service, match=match or Match(), action=action, filters=(HeedDeadline(), *filters))
 

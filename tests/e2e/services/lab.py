@@ -1,6 +1,9 @@
 """A service on whose behaviour tests have a hand: it fails, streams, upgrades and counts as its paths say.
 
-``/tries/<key>?fail=2`` answers 503 the first two times (``hang``: not at all) and says how often it was asked,
+``/tries/<key>?fail=2`` answers 503 the first two times (``hang``: not at all, ``cut``: by closing the connection) and
+says how often it was asked; ``/count/<key>`` says when, ``/seen/<path>`` how often a path was asked for and how often
+that was a copy, ``/relay/<UPSTREAM>/<path>`` asks an upstream and hands the deadline on, ``/drip/<count>/<seconds>``
+sends events one by one,
 ``/events/<key>`` sends one event and the next only after ``/release/<key>``, ``/socket`` echoes WebSocket messages,
 ``/bytes/<n>`` sends and ``/digest`` takes bodies of any size, ``/sleep/<seconds>`` waits, ``/set-health/<status>``
 says what ``/health`` is from now on (0: nothing at all) and ``/checks`` how often it was asked.
@@ -13,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 
-from aiohttp import WSMsgType, web
+from aiohttp import ClientSession, WSMsgType, web
 
 BLOCK = bytes(range(256)) * 256
 
@@ -25,6 +29,9 @@ class Lab:
 
     def __init__(self) -> None:
         self.tries: Counter[str] = Counter()
+        self.times: defaultdict[str, list[float]] = defaultdict(list)
+        self.seen: Counter[str] = Counter()
+        self.copies: Counter[str] = Counter()
         self.released: dict[str, asyncio.Event] = {}
         self.health = 200
         self.checks = 0
@@ -38,8 +45,10 @@ class Lab:
 
     async def echo(self, request: web.Request) -> web.Response:
         """What was asked."""
+        self.seen[request.path] += 1
+        self.copies[request.path] += "x-meshctl-mirrored" in request.headers
         await asyncio.sleep(self.delay)
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
         answer = self.told(method=request.method, path=request.path_qs, headers=headers, body=await request.text())
         answer.set_status(self.status)
         return answer
@@ -69,6 +78,10 @@ class Lab:
         """Fail or hang as often as asked, then succeed."""
         key = request.match_info["key"]
         self.tries[key] += 1
+        self.times[key].append(time.monotonic())
+        if self.tries[key] <= int(request.query.get("cut", "0")):
+            assert request.transport is not None
+            request.transport.abort()
         if self.tries[key] <= int(request.query.get("hang", "0")):
             await asyncio.sleep(60)
         status = 503 if self.tries[key] <= int(request.query.get("fail", "0")) else 200
@@ -76,7 +89,33 @@ class Lab:
 
     async def count(self, request: web.Request) -> web.Response:
         """How often a key was tried."""
-        return self.told(tries=self.tries[request.match_info["key"]])
+        key = request.match_info["key"]
+        return self.told(tries=self.tries[key], times=self.times[key])
+
+    async def say_seen(self, request: web.Request) -> web.Response:
+        """How often a path was asked for."""
+        path = "/" + request.match_info["path"]
+        return self.told(seen=self.seen[path], copies=self.copies[path])
+
+    async def relay(self, request: web.Request) -> web.Response:
+        """What an upstream answers, asked with the deadline of this request."""
+        name = "x-envoy-expected-rq-timeout-ms"
+        headers = {name: request.headers[name]} if name in request.headers else {}
+        if "deadline" in request.query:
+            headers[name] = request.query["deadline"]
+        url = os.environ[f"{request.match_info['name']}_URL"] + "/" + request.match_info["path"]
+        async with ClientSession() as client, client.get(url, headers=headers) as answer:
+            return web.Response(status=answer.status, body=await answer.read())
+
+    async def drip(self, request: web.Request) -> web.StreamResponse:
+        """Events at a steady pace."""
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for number in range(int(request.match_info["count"])):
+            await response.write(f"data: {number}\n\n".encode())
+            await asyncio.sleep(float(request.match_info["seconds"]))
+        await response.write_eof()
+        return response
 
     async def sleep(self, request: web.Request) -> web.Response:
         """Answer late."""
@@ -142,6 +181,9 @@ def make_app() -> web.Application:
     app.router.add_get("/set-echo/{status}/{seconds}", lab.set_echo)
     app.router.add_route("*", "/tries/{key}", lab.fail_first)
     app.router.add_get("/count/{key}", lab.count)
+    app.router.add_get("/seen/{path:.*}", lab.say_seen)
+    app.router.add_get("/relay/{name}/{path:.*}", lab.relay)
+    app.router.add_get("/drip/{count}/{seconds}", lab.drip)
     app.router.add_route("*", "/sleep/{seconds}", lab.sleep)
     app.router.add_get("/events/{key}", lab.stream_events)
     app.router.add_get("/release/{key}", lab.release)

@@ -194,7 +194,8 @@ def test_no_two_contributions_are_the_same() -> None:
         (Match(header_present="x-a"), Asked(headers={"x-a": ""}), True),
         (Match(header_present="x-a"), Asked(), False),
         (Match(body_over=10), Asked(), False),
-        (Match(body_undeclared=True), Asked(), False),
+        (Match(body_undeclared=True), Asked(), True),
+        (Match(body_undeclared=True), Asked(headers={"content-length": "1"}), False),
     ],
 )
 def test_a_request_is_matched_as_envoy_does(*, match: Match, asked: Asked, expected: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.plan.model import HttpListener
-from meshctl.plan.policies.timeouts import DEADLINE_HEADER, HeedDeadline, KeepDeadline
+from meshctl.plan.policies.timeouts import DEADLINE_HEADER, TOLD_HEADER, HeedDeadline, KeepDeadline
 
 NAME = "envoy.filters.http.header_mutation"
 _WHOLE = "x-envoy-upstream-rq-timeout-ms"
@@ -37,11 +37,31 @@ def heed_deadline(plan: HeedDeadline) -> Any:
     return _copy_to(_UNTIL_ANSWER)
 
 
+def build_early(listener: HttpListener) -> Any:
+    """What happens to a request's headers before anything else does.
+
+    Envoy takes a caller's ``x-envoy-`` headers away unless its address counts as internal, which depends on what
+    ``x-forwarded-for`` holds. So what is said of a deadline is copied first. The gateway believes nobody.
+    """
+    told = pb.mutation_rules_pb2.HeaderMutation()
+    if listener.role == "gateway":
+        told.remove = TOLD_HEADER
+    else:
+        told.append.CopyFrom(_copy(DEADLINE_HEADER, TOLD_HEADER))
+    config = pb.early_header_mutation_pb2.HeaderMutation(mutations=[told])
+    return pb.extension_pb2.TypedExtensionConfig(
+        name="envoy.http.early_header_mutation.header_mutation", typed_config=pb.any_of(config)
+    )
+
+
 def _copy_to(name: str) -> Any:
-    option = pb.base_pb2.HeaderValueOption(
-        header=pb.base_pb2.HeaderValue(key=name, value=f"%REQ({DEADLINE_HEADER})%"),
+    mutations = pb.header_mutation_pb2.Mutations()
+    mutations.request_mutations.add(append=_copy(TOLD_HEADER, name))
+    return pb.header_mutation_pb2.HeaderMutationPerRoute(mutations=mutations)
+
+
+def _copy(source: str, target: str) -> Any:
+    return pb.base_pb2.HeaderValueOption(
+        header=pb.base_pb2.HeaderValue(key=target, value=f"%REQ({source})%"),
         append_action=pb.base_pb2.HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
     )
-    mutations = pb.header_mutation_pb2.Mutations()
-    mutations.request_mutations.add(append=option)
-    return pb.header_mutation_pb2.HeaderMutationPerRoute(mutations=mutations)

@@ -19,6 +19,9 @@ EXTERNAL_CONNECT_TIMEOUT = 5.0
 DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
 """Milliseconds that the caller still waits: written by its sidecar on every request that has a timeout."""
 
+TOLD_HEADER = "x-meshctl-deadline-ms"
+"""What a request said in DEADLINE_HEADER, for sidecars: Envoy takes that one away before it looks at routes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeedDeadline:
