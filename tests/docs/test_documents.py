@@ -62,3 +62,9 @@ def test_the_newest_version_of_the_changelog_is_the_package_s() -> None:
     assert newest is not None
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert newest[1] == __version__ == project["version"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_document_holds_the_marks_of_a_merge(path: Path) -> None:
+    marks = re.findall(r"^(?:<{7}|>{7}|={7})(?: .*)?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert marks == []
