@@ -225,6 +225,22 @@ def test_a_window_of_every_size_slides(world: World) -> None:
         assert (world.slot().window_fill, world.slot().window_failed) == (len(last), sum(last))
 
 
+def test_listeners_that_learn_of_a_change_one_after_the_other_do_not_disturb_each_other(world: World) -> None:
+    rated = replace(PLAN, failure_threshold=100, failure_rate=50.0, minimum_requests=4)
+    plain = replace(PLAN, failure_threshold=100)
+    first, second = world.add_listener(), world.add_listener()
+    for script in (first, second):
+        call(script, BAD, rated)
+    call(first, BAD, plain)
+    call(second, BAD, rated)
+    assert world.slot().window_fill == 0
+    for headers in (GOOD, GOOD, BAD, BAD):
+        for script in (first, second):
+            call(script, GOOD, replace(rated, timeout=20.0))
+            call(script, headers, replace(rated, timeout=20.0))
+    assert world.state == "open"
+
+
 def test_forced_open_and_closed_hold_whatever_happens(world: World) -> None:
     script = world.add_listener()
     reply = call(script, GOOD, replace(PLAN, forced="open"))

@@ -304,10 +304,12 @@ local function count(slot, params, failed)
   elseif slot.failures ~= 0 then
     slot.failures = 0
   end
-  if params.rate > 0 then count_in_window(slot, failed) end
+  -- Another listener may have taken up parameters without a rate already.
+  local rated = params.rate > 0 and slot.window_size > 0
+  if rated then count_in_window(slot, failed) end
   if slot.failures >= params.failure_threshold then
     open_circuit(slot, params, FAILURES, slot.failures)
-  elseif params.rate > 0 and slot.window_fill >= slot.window_size then
+  elseif rated and slot.window_fill >= slot.window_size then
     local share = slot.window_failed * 100 / slot.window_size
     if share >= params.rate then open_circuit(slot, params, FAILURE_RATE, share) end
   end
