@@ -207,6 +207,22 @@ def test_down_on_nothing_is_exit_3(project: Path, run_cli: RunCli) -> None:
     )
 
 
+def test_up_tells_what_commands_set_otherwise_and_gives_it_up_on_demand(
+    served: ServedMesh, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    line = "payment timeout: 1s (revision 7, ann@apply) differs from 2s in mesh.yaml:12:14"
+    served.backend.changes, served.backend.differs = [], [line]
+    done = run_cli("up", "-d")
+    assert done.stderr.splitlines()[:3] == ["nothing changed", line, "`meshctl up --reset` takes what the files say"]
+    request = dict(served.backend.asked)["up"]
+    assert (request.author, request.reset) == ("ann@up", False)
+    served.backend.differs = ["cart timeout: given up (revision 7, ann@apply), because the files have no service cart"]
+    served.backend.asked.clear()
+    assert "--reset" not in run_cli("up", "-d", "--reset").stderr
+    assert dict(served.backend.asked)["up"].reset
+
+
 def test_down_force_is_passed_on(served: ServedMesh, run_cli: RunCli) -> None:
     assert run_cli("down", "--force", "--yes").code == 0
     assert ("down", True) in served.backend.asked

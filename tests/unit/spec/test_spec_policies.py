@@ -248,3 +248,48 @@ def test_a_file_read_with_quotes_keeps_them() -> None:
     assert to_value(node) == {"b": "5", "c": 5, "d": "null", "e": None, "f": None, "g": [1, "2"], "h": "no"}
     assert to_words(node) == "{b: '5', c: 5, d: 'null', e: null, f: !reset '', g: [1, '2'], h: 'no'}"
     assert to_words(None) == "not set"
+
+
+_OWNERS = st.sampled_from([EVERY, "api", "web"])
+_KINDS = st.sampled_from(["timeout", "retry_policy", "fallback"])
+_ORIGINS = st.sampled_from([FILES, LATER, Origin(revision=3, author="bob@apply")])
+
+
+@st.composite
+def _document_sets(draw: st.DrawFn, *, by_files: bool = False) -> dict[Any, Document]:
+    found: list[Document] = []
+    for owner, kind in draw(st.sets(st.tuples(_OWNERS, _KINDS), max_size=6)):
+        origin = FILES if by_files else draw(_ORIGINS)
+        values: list[Any] = ["1s", "2s", {"a": 1}, {"a": 2}]
+        value = draw(st.sampled_from(values))
+        gone = origin != FILES and draw(st.booleans())
+        node = None if gone else to_node(value, Where("p.yaml", 1, 1))
+        found.append(Document(owner=owner, kind=kind, where=Where("p.yaml", 1, 1), node=node, origin=origin))
+    return order_documents(found)
+
+
+@given(_document_sets(), _document_sets(by_files=True))
+def test_taking_files_keeps_what_commands_set_and_is_done_once(
+    current: dict[Any, Document], files: dict[Any, Document]
+) -> None:
+    taken = take_files(current, files)
+    assert take_files(taken, files) == taken
+    for key, document in current.items():
+        if document.origin != FILES:
+            now = taken.get(key)
+            assert same_node(now.node if now else None, document.node)
+    for key, document in files.items():
+        assert taken[key] == document or taken[key].origin != FILES
+    assert taken.keys() <= current.keys() | files.keys()
+    # What is told to differ is what commands set.
+    assert len(describe_differences(taken, files)) >= sum(d.origin != FILES for d in taken.values())
+
+
+@given(_document_sets(), _document_sets(by_files=True))
+def test_returning_gives_what_was_whatever_the_files_say_now_and_files_read_again_leave_it(
+    then: dict[Any, Document], files: dict[Any, Document]
+) -> None:
+    back = return_to(then, files, Origin(revision=9, author="ann@rollback"))
+    assert find_changes(back, then) == ()
+    assert find_changes(take_files(back, files), then) == ()
+    assert all(document == files[key] for key, document in back.items() if document.origin == FILES)
