@@ -83,7 +83,8 @@ def served_serials(world: Map, service: str) -> frozenset[str]:
 def trusted_serials(mesh: MeshUnderTest, service: str) -> set[str]:
     """The serials of the roots that a sidecar has, as its own dump says."""
     dump = json.loads(mesh.must("proxy", "config", service, "secrets", "-o", "json"))
-    roots = next(item["secret"] for item in dump["resources"] if item["name"] == "roots")
+    # Of a service that speaks plain TCP the roots come with the list of those who may connect.
+    roots = next(item["secret"] for item in dump["resources"] if item["name"] in ("roots", "peers"))
     pem = base64.b64decode(roots["validation_context"]["trusted_ca"]["inline_bytes"])
     return {f"{item.serial_number:032x}" for item in x509.load_pem_x509_certificates(pem)}
 
