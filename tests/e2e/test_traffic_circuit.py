@@ -37,6 +37,13 @@ def world() -> Iterator[Map]:
         },
         "late": {"command": LAB, "timeout": "100ms", "retry_policy": ONCE, "circuit_breaker": QUICK},
         "killed": {"command": LAB, "retry_policy": ONCE, "circuit_breaker": QUICK | {"timeout": "60s"}},
+        "capped": {
+            "command": LAB,
+            "retry_policy": ONCE,
+            "limits": {"max_requests": 1},
+            "rate_limits": [{"name": "few", "requests": 1, "per": "60s", "path": "/limited"}],
+            "circuit_breaker": QUICK | {"failure_threshold": 2},
+        },
         "off": {"command": LAB, "retry_policy": ONCE, "circuit_breaker": {"enabled": False}},
         "moody": {
             "command": [sys.executable, "-c", GRPC_SERVICE],
@@ -161,6 +168,22 @@ def test_slow_calls_count_and_an_abandoned_probe_gives_its_place_back(world: Map
 def test_timeouts_count(world: Map) -> None:
     assert [ask(world.upstream("a", "late"), "/sleep/5").status for _ in range(3)] == [504] * 3
     assert circuit(world, "late")["state"] == "open"
+
+
+def test_refusals_by_limits_are_no_failures_of_the_service(world: Map) -> None:
+    port = world.upstream("a", "capped")
+    fail(world, "capped", 1, "before")
+    with socket.create_connection(("127.0.0.1", port)) as busy:
+        busy.sendall(b"GET /sleep/5 HTTP/1.1\r\nhost: capped\r\n\r\n")
+        wait_until(
+            lambda: world.stats("a", "capped/v1.upstream_rq_active")["cluster.capped/v1.upstream_rq_active"], "it is"
+        )
+        for _ in range(3):
+            assert ask(port).headers["x-meshctl-overloaded"] == "limits"
+        assert (circuit(world, "capped")["state"], circuit(world, "capped")["failures"]) == ("closed", 1)
+    wait_until(lambda: ask(port, "/limited").status == 200, "the limit lets one through")
+    assert [ask(port, "/limited").status for _ in range(3)] == [429] * 3
+    assert circuit(world, "capped")["state"] == "closed"
 
 
 def test_what_is_switched_off_never_opens(world: Map) -> None:

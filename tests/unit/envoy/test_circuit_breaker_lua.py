@@ -37,6 +37,7 @@ ANSWERS: dict[str, tuple[dict[str, str], bool | None]] = {
     "late": ({":status": "504"}, True),
     "overflow": ({":status": "503", "x-envoy-overloaded": "true"}, None),
     "shed": ({":status": "503", "x-envoy-local-overloaded": "true"}, None),
+    "in need": ({":status": "503", "x-meshctl-overloaded": "sidecar"}, None),
     "limited": ({":status": "429"}, None),
     "redirected by a route": ({":status": "301"}, None),
     "limited by it": ({":status": "429"} | UPSTREAM, False),

@@ -259,8 +259,8 @@ local function judge(handle, params, slot)
   if fine and slot.failures == 0 and slot.state == CLOSED and params.is_plain then return false end
   -- Only an answer of the target has it; without it a filter or the router answered.
   local took = headers:get("x-envoy-upstream-service-time")
-  local own_limit = took == nil and
-    (headers:get("x-envoy-overloaded") ~= nil or headers:get("x-envoy-local-overloaded") ~= nil)
+  local own_limit = took == nil and (headers:get("x-meshctl-overloaded")
+    or headers:get("x-envoy-overloaded") or headers:get("x-envoy-local-overloaded"))
   if params.grpc then
     local code = headers:get("grpc-status")
     if code == nil and status == "200" then
