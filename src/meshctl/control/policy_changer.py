@@ -147,6 +147,7 @@ class PolicyChanger:
                 self._stop_resuming()
                 message = f"revision {revision.number} by {revision.author}: {'; '.join(revision.changes)}"
                 engine.parts.events.add("policy.changed", ",".join(revision.owners), message)
+                had = engine.running_versions()
                 try:
                     versions = await self._publish()
                 except Exception as error:
@@ -156,8 +157,11 @@ class PolicyChanger:
             try:
                 await engine.parts.publisher.wait(versions, _ACK_TIMEOUT, require_connected=True)
                 if not engine.transports.is_settled:
+                    # The steps to another mode of mTLS concern callers as well.
                     await engine.transports.wait(_ACK_TIMEOUT)
-                    await engine.parts.publisher.wait(engine.running_versions(), _ACK_TIMEOUT, require_connected=True)
+                    now = engine.running_versions()
+                    versions = {node: version for node, version in now.items() if had.get(node) != version}
+                    await engine.parts.publisher.wait(versions, _ACK_TIMEOUT, require_connected=True)
             except RejectedError as error:
                 async with engine.changing:
                     raise await self._refuse(error, revision, before) from None

@@ -61,7 +61,8 @@ class Admission:
         """The answer as a part of a longer explanation: ``allowed: by the rule only-checkout``."""
         if self.audited:
             return f"allowed, and logged, because it only audits; would be denied: {self.reason}"
-        return f"{'allowed' if self.allowed else 'denied with 403'}: {self.reason}"
+        refusal = "denied with 403" if self.call.method else "denied in the TLS handshake"
+        return f"{'allowed' if self.allowed else refusal}: {self.reason}"
 
 
 def find_admission(mesh: Mesh, open_services: Iterable[str], target: str, call: Call) -> Admission:
