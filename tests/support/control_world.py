@@ -20,7 +20,7 @@ from tests.fakes.state_store import FakeStateStore
 
 from meshctl.adapters.clock import SystemClock
 from meshctl.ads.snapshot import Snapshot
-from meshctl.ads.status import SyncStatus, describe_disconnected
+from meshctl.ads.status import TYPE_NAMES, SyncStatus, describe_disconnected
 from meshctl.control.certs import CertRunner
 from meshctl.control.control_plane import ControlPlane
 from meshctl.control.engine import Engine, Parts
@@ -48,6 +48,10 @@ class FakeSidecars:
         self.snapshots: dict[str, Snapshot] = {}
         self.published: list[Snapshot] = []
         self.refusing: dict[str, str] = {}
+        self.stubborn: dict[str, str] = {}
+        # Those that refuse everything but one version.
+        self.refused_types = frozenset(TYPE_NAMES.values())
+        self.refusals = 0
         self.late: set[str] = set()
         self.failing: set[str] = set()
         self.retried: list[str] = []
@@ -66,6 +70,9 @@ class FakeSidecars:
         for node in node_versions:
             if node in self.refusing:
                 raise RejectedError(f"the sidecar of {node} refused: {self.refusing[node]}")
+            if self.stubborn.get(node, node_versions[node]) != node_versions[node]:
+                self.refusals += 1
+                raise RejectedError(f"the sidecar of {node} refused: it is too new")
             if node in self.late:
                 raise WaitTimeoutError(f"the sidecar of {node} did not acknowledge")
 
@@ -80,6 +87,11 @@ class FakeSidecars:
         if node in self.refusing:
             types = tuple(replace(t, error=self.refusing[node]) for t in away.types)
             return replace(away, state="rejected", connected=True, error=self.refusing[node], types=types)
+        snapshot = self.snapshots.get(node)
+        if snapshot is not None and self.stubborn.get(node, snapshot.version) != snapshot.version:
+            words = "it is too new"
+            types = tuple(replace(t, error=words if t.type in self.refused_types else "") for t in away.types)
+            return replace(away, state="rejected", connected=True, error=words, types=types)
         return replace(away, state="stale" if node in self.late else "synced", connected=True)
 
     async def get(self, socket: str, path: str) -> str:

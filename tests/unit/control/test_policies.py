@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from tests.support.control_world import ControlWorld, make_request, until
 
 from meshctl.adapters.sqlite_store import SqliteStore
-from meshctl.ads.status import SyncStatus
 from meshctl.control.control_plane import ControlPlane
 from meshctl.errors import (
     ConflictError,
@@ -24,6 +22,7 @@ from meshctl.errors import (
     WaitTimeoutError,
 )
 from meshctl.spec.schema import Service
+from meshctl.wire.explain import ExplainRequest
 from meshctl.wire.models import SourceFileShape
 from meshctl.wire.policies import ApplyRequest, DeleteRequest, DiffRequest, PolicyResult, RollbackRequest
 
@@ -46,7 +45,6 @@ class World(ControlWorld):
 
     def __init__(self, folder: Path) -> None:
         self.database = str(folder / "state.db")
-        self.refusals = 0
         super().__init__(folder, SqliteStore(self.database))
 
     def reopen(self) -> None:
@@ -473,24 +471,7 @@ async def test_a_kill_while_a_refused_revision_is_undone_ends_at_the_old_one(wor
 
 def refuse_faster(world: World) -> None:
     """Let the sidecar of front refuse whatever is new to it."""
-    good = world.sidecars.snapshots["front"].version
-    real = world.sidecars.wait_synced
-
-    async def wait(node_versions: Any, timeout: float, *, require_connected: bool = True) -> None:
-        if node_versions.get("front", good) != good:
-            world.refusals += 1
-            raise RejectedError("the sidecar of front refused: one second is too short")
-        await real(node_versions, timeout, require_connected=require_connected)
-
-    def status(node: str) -> SyncStatus:
-        shown = describe(node)
-        if node != "front" or world.sidecars.snapshots["front"].version == good:
-            return shown
-        return replace(shown, types=tuple(replace(item, error="too short") for item in shown.types))
-
-    describe = world.sidecars.status
-    world.sidecars.wait_synced = wait  # type: ignore[method-assign]
-    world.sidecars.status = status  # type: ignore[method-assign]
+    world.sidecars.stubborn["front"] = world.sidecars.snapshots["front"].version
 
 
 async def test_a_listener_that_is_refused_after_a_restart_is_no_reason_to_undo_a_policy(world: World) -> None:
@@ -502,16 +483,10 @@ async def test_a_listener_that_is_refused_after_a_restart_is_no_reason_to_undo_a
         with pytest.raises(Killed):
             await plane.policies.apply(apply_request(FASTER))
     world.reopen()
-    good = world.sidecars.status
-
-    def status(node: str) -> SyncStatus:
-        types = good(node).types
-        return replace(good(node), types=tuple(replace(t, error=t.error * (t.type == "listeners")) for t in types))
-
-    world.sidecars.status = status  # type: ignore[method-assign]
+    world.sidecars.refused_types = frozenset({"listeners"})
     async with world.running():
-        refused = world.refusals
-        await until(lambda: world.refusals > refused + 1, "it is looked at twice")
+        refused = world.sidecars.refusals
+        await until(lambda: world.sidecars.refusals > refused + 1, "it is looked at twice")
         assert world.state == (2, "pending")
         assert world.orders.policies.timeout.request == 1.0
 
@@ -556,3 +531,132 @@ def noise(length: int) -> str:
     import random
 
     return "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=length))
+
+
+async def test_what_cannot_be_undone_at_once_is_undone_later(world: World) -> None:
+    """The disk fills up between the commit and the refusal."""
+    async with world.running() as plane:
+        await bring_up(world, plane)
+        refuse_faster(world)
+        real = world.store.commit
+        full = MeshctlError("the disk is full")
+
+        def fail(**given: Any) -> None:
+            if given.get("settled"):
+                raise full
+            real(**given)
+
+        world.store.commit = fail  # type: ignore[method-assign]
+        with pytest.raises(RejectedError, match="it is too new") as caught:
+            await plane.policies.apply(apply_request(FASTER))
+        assert "could not be undone yet (the disk is full): that is tried again" in caught.value.hint
+        assert world.state == (2, "pending")
+        world.store.commit = real  # type: ignore[method-assign]
+        await until(lambda: world.state == (3, "applied"), "it is undone")
+        assert world.orders.policies.timeout.request == 2.0
+
+
+async def test_what_cannot_be_noted_as_applied_is_in_effect_and_noted_later(world: World) -> None:
+    async with world.running() as plane:
+        await bring_up(world, plane)
+        real, left = world.store.commit, [1]
+
+        def fail(**given: Any) -> None:
+            if given.get("settled") and left:
+                left.pop()
+                raise MeshctlError("the disk is full")
+            real(**given)
+
+        world.store.commit = fail  # type: ignore[method-assign]
+        assert (await plane.policies.apply(apply_request(FASTER))).acked == 2
+        await until(lambda: world.state == (2, "applied"), "it is noted")
+
+
+async def test_a_plan_that_cannot_be_made_is_undone(world: World) -> None:
+    async with world.running() as plane:
+        await bring_up(world, plane)
+        real = world.engine.parts.publisher.publish
+
+        def fail(plan: Any) -> Any:
+            if world.orders.policies.timeout.request == 1.0:
+                raise ZeroDivisionError
+            return real(plan)
+
+        world.engine.parts.publisher.publish = fail  # type: ignore[method-assign]
+        with pytest.raises(ZeroDivisionError):
+            await plane.policies.apply(apply_request(FASTER))
+        assert world.orders.policies.timeout.request == 2.0
+        assert [head.state for head in world.store.revisions()] == ["applied", "refused", "applied"]
+
+
+# ------------------------------------------------------------------------------------------ seeing
+
+
+async def test_a_dry_run_asks_envoy_about_the_sidecars_concerned_and_changes_nothing(world: World) -> None:
+    asked: list[set[str]] = []
+    words: dict[str, str] = {}
+
+    async def check(proxies: Any) -> dict[str, str]:
+        asked.append(set(proxies))
+        return words
+
+    async with world.running() as plane:
+        await bring_up(world, plane)
+        plane.policies._check_envoy = check
+        result = await plane.policies.apply(apply_request(FASTER, dry_run=True))
+        assert (asked, result.acked, result.total) == ([{"front", "gateway"}], 2, 2)
+        assert [change.after for change in result.changes] == ["1s"]
+        words.update({"front": "bad route\n", "gateway": "bad too"})
+        with pytest.raises(RejectedError, match=r"the sidecar of front would refuse this: bad route$") as caught:
+            await plane.policies.apply(apply_request(FASTER, dry_run=True))
+        assert (caught.value.detail, caught.value.hint) == ("gateway: bad too", "nothing was changed")
+        assert (world.state, world.orders.policies.timeout.request) == ((1, "applied"), 2.0)
+
+
+async def test_history_is_of_what_concerns_a_service(world: World) -> None:
+    async with world.running() as plane:
+        await bring_up(world, plane)
+        await plane.policies.apply(apply_request(FASTER))
+        await plane.policies.apply(apply_request("defaults: {timeout: 9s}"))
+        found = plane.policies.history("orders", 1)
+        assert ([head.number for head in found.revisions], found.total) == ([2], 2)
+        assert plane.policies.history("front").revisions == []
+        with pytest.raises(NotFoundError, match="no service oders"):
+            plane.policies.history("oders")
+        with pytest.raises(NotFoundError, match="there is no policy patience"):
+            plane.policies.list("", "patience")
+        assert {policy.owner for policy in plane.policies.list("", "timeout").policies} == {"defaults", "orders"}
+
+
+async def test_an_explanation_has_the_places_of_files_and_the_revisions_of_commands(world: World) -> None:
+    async with world.running() as plane:
+        await bring_up(world, plane)
+        await plane.policies.apply(apply_request(FASTER))
+        found = plane.policies.explain(ExplainRequest(service="orders", source="front", path="/a?b=c"))
+        lines = {line.topic: line for line in found.lines}
+        (timeout,) = lines["timeout"].sources
+        assert (timeout.origin.file, timeout.origin.revision, timeout.origin.author) == ("policy.yaml", 2, "ann@apply")
+        assert {source.origin.line for source in lines["retries"].sources} == {8}
+        assert (lines["chosen by"].policy, lines["chosen by"].sources) == ("load_balancing", [])
+        assert (found.revision, found.method) == (2, "GET")
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "words"),
+    [
+        (ExplainRequest(service="oders"), NotFoundError, "no service oders"),
+        (ExplainRequest(service="orders", source="nobody"), NotFoundError, "no sidecar nobody"),
+        (ExplainRequest(service="orders", source="orders"), UsageError, "orders does not call itself"),
+        (ExplainRequest(service="orders", path="x"), UsageError, "'x' is no path"),
+        (ExplainRequest(service="seed"), UsageError, "seed is a job"),
+    ],
+)
+async def test_what_cannot_be_explained_is_said(
+    world: World, request_: ExplainRequest, kind: type[MeshctlError], words: str
+) -> None:
+    async with world.running() as plane:
+        with pytest.raises(ConflictError, match="not up yet"):
+            plane.policies.explain(request_)
+        await plane.up(make_request(f"{TEXT}  seed: {{command: ./job, job: true}}\n"))
+        with pytest.raises(kind, match=words):
+            plane.policies.explain(request_)
