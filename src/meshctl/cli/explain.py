@@ -59,7 +59,7 @@ def explain(
         return
     revision = f", at revision {found.revision}" if found.revision else ""
     screen.say(f"{found.source} -> {found.service}: {found.method} {found.path}{revision}")
-    columns = [Column(title="POLICY"), Column(title="WHAT HAPPENS"), Column(title="FROM", drop=1)]
+    columns = [Column(title="POLICY"), Column(title="WHAT HAPPENS", wrap=True), Column(title="FROM", wrap=True)]
     rows = [(line.topic, line.words, describe_sources(line, whole=output is Output.WIDE)) for line in found.lines]
     print_table(screen.out, columns, rows)
 

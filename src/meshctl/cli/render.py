@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -17,6 +18,9 @@ from typing import Literal
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
+
+_NARROWEST = 24
+# Characters that a column is left with when it wraps.
 
 UNBOUNDED = 10_000
 """The width of what is no terminal: whoever reads a pipe wants whole lines."""
@@ -56,10 +60,13 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table: those with the highest ``drop`` go first when the terminal is narrow, 0 never goes."""
+    """A column of a table. Where the terminal is narrow, columns that ``wrap`` are broken into lines; then those with
+    the highest ``drop`` go first, 0 never goes.
+    """
 
     title: str
     drop: int = 0
+    wrap: bool = False
     justify: Literal["left", "right"] = "left"
 
 
@@ -83,7 +90,7 @@ def make_console(*, stderr: bool = False, no_color: bool = False) -> Console:
 
 
 def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Print a table without lines: columns are dropped, then the widest is cut, until it fits the console."""
+    """Print a table without lines: columns are wrapped, then dropped, then the widest is cut, until it fits."""
     table = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     widths = [
         max([cell_len(column.title), *(cell_len(row[i].plain) for row in table)]) for i, column in enumerate(columns)
@@ -91,7 +98,8 @@ def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequ
     shown = _fit(columns, widths, console.width)
     _print_row(console, columns, widths, [Text(column.title, style="bold") for column in columns], shown)
     for row in table:
-        _print_row(console, columns, widths, row, shown)
+        for line in _break_lines(columns, widths, row):
+            _print_row(console, columns, widths, line, shown)
 
 
 def style_state(word: str) -> Text:
@@ -140,6 +148,9 @@ def _fit(columns: Sequence[Column], widths: list[int], limit: int) -> list[int]:
     def total() -> int:
         return sum(widths[i] for i in shown) + 2 * (len(shown) - 1)
 
+    for i in shown:
+        if columns[i].wrap and total() > limit:
+            widths[i] = min(widths[i], max(_NARROWEST, widths[i] - (total() - limit)))
     while total() > limit:
         droppable = [i for i in shown if columns[i].drop > 0]
         if not droppable:
@@ -148,6 +159,21 @@ def _fit(columns: Sequence[Column], widths: list[int], limit: int) -> list[int]:
             break
         shown.remove(max(droppable, key=lambda i: (columns[i].drop, i)))
     return shown
+
+
+def _break_lines(columns: Sequence[Column], widths: Sequence[int], row: Sequence[Text]) -> Iterator[list[Text]]:
+    """The lines of a row: one, unless a cell that wraps is too long for its column."""
+    parts = [
+        textwrap.wrap(cell.plain, widths[i], break_on_hyphens=False)
+        if columns[i].wrap and cell_len(cell.plain) > widths[i]
+        else [cell.plain]
+        for i, cell in enumerate(row)
+    ]
+    for number in range(max(map(len, parts))):
+        yield [
+            Text(lines[number] if number < len(lines) else "", style=cell.style)
+            for lines, cell in zip(parts, row, strict=True)
+        ]
 
 
 def _print_row(
