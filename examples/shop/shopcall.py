@@ -8,10 +8,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 from urllib.parse import urlsplit
 
 TIMEOUT = 10.0
 """Seconds; longer than the mesh's own timeout, which answers first and says what was too slow."""
+
+DEADLINE = "x-envoy-expected-rq-timeout-ms"
+"""How long whoever asks still waits, in milliseconds: the sidecars write it, and shorten their timeouts by it."""
 
 _idle: dict[str, list[http.client.HTTPConnection]] = {}
 
@@ -36,6 +40,22 @@ class Answer:
             return str(json.loads(self.body)["error"])
         except (ValueError, KeyError, TypeError):
             return self.body.decode(errors="replace").strip()
+
+
+def until(headers: dict[str, str]) -> float | None:
+    """When whoever sent a request stops waiting, by the clock of `left`; None when nobody says so."""
+    told = headers.get(DEADLINE, "")
+    return time.monotonic() + int(told) / 1000 if told.isdigit() else None
+
+
+def left(moment: float | None) -> dict[str, str]:
+    """The header that hands on how long is left; raises Failure when it is nothing, for nobody waits any more."""
+    if moment is None:
+        return {}
+    milliseconds = int((moment - time.monotonic()) * 1000)
+    if milliseconds <= 0:
+        raise Failure(504, "nobody waits for this any more")
+    return {DEADLINE: str(milliseconds)}
 
 
 def send(service: str, method: str, path: str, body: object, headers: dict[str, str]) -> Answer:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from shopcall import Failure, send
+from shopcall import Failure, left, send, until
 from shopserve import serve
 
 __all__ = ["Failure", "Request", "route", "run", "say"]
@@ -41,7 +41,7 @@ class Request:
     def __init__(self, target: str, headers: dict[str, str], body: bytes) -> None:
         url = urlsplit(target)
         self.path, self.query, self.argument, self.body = url.path, dict(parse_qsl(url.query)), "", body
-        self.passed_on = {name: headers[name] for name in PASSED_ON if name in headers}
+        self.until, self.passed_on = until(headers), {name: headers[name] for name in PASSED_ON if name in headers}
         # By=<this service>;Hash=...;URI=<its caller>, from the certificates of both sidecars.
         identities = dict(re.findall(r'\b(By|URI)="?([^;,"]+)', headers.get("x-forwarded-client-cert", "")))
         self.identity: str | None = identities.get("By")
@@ -70,7 +70,7 @@ class Request:
         """The JSON that another service answers; raises Failure when it refuses or fails."""
         hop = {"service": service, "version": "", "instance": "", "caller": self.identity, "noted_by": NAME, "depth": 1}
         try:
-            answer = send(service, method, path, body, self.passed_on)
+            answer = send(service, method, path, body, {**self.passed_on, **left(self.until)})
         except Failure:
             self.hops.append({**hop, "failed": True})
             raise

@@ -21,7 +21,10 @@ GUIDES = [
     *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("getting-started", "debugging-a-service", "policies")),
     ROOT / "docs" / "guides" / "how-traffic-flows.md",
     *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("circuit-breaking", "fallback", "security")),
-    *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("limits", "load-balancing")),
+    *(
+        ROOT / "docs" / "guides" / f"{name}.md"
+        for name in ("limits", "load-balancing", "routing", "retries-and-timeouts")
+    ),
 ]
 
 _ANYTHING = "..."

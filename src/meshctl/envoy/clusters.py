@@ -11,7 +11,7 @@ from meshctl.envoy.balancing import build_thresholds, set_balancing, set_outlier
 from meshctl.envoy.endpoints import build_assignment
 from meshctl.envoy.filters.dynamic_forward_proxy import dns_cache
 from meshctl.envoy.pb import CACHED
-from meshctl.envoy.sources import ads_source
+from meshctl.envoy.sources import ads_source, set_http2
 from meshctl.envoy.tls import external_tls, upstream_tls
 from meshctl.plan.model import (
     ClusterPlan,
@@ -122,7 +122,7 @@ def _cluster(name: str, connect_timeout: float, caps: CapsPlan, budget: RetryBud
 def _set_protocol(cluster: Any, *, http2: bool, idle_timeout: float | None = None) -> None:
     explicit = pb.http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig()
     if http2:
-        explicit.http2_protocol_options.allow_connect = True  # upgrades travel as extended CONNECT (RFC 8441)
+        set_http2(explicit.http2_protocol_options)
     else:
         explicit.http_protocol_options.SetInParent()
     options = pb.http_protocol_options_pb2.HttpProtocolOptions(explicit_http_config=explicit)

@@ -3,7 +3,7 @@
 ``/tries/<key>?fail=2`` answers 503 the first two times (``hang``: not at all, ``cut``: by closing the connection) and
 says how often it was asked; ``/count/<key>`` says when, ``/seen/<path>`` how often a path was asked for and how often
 that was a copy, ``/relay/<UPSTREAM>/<path>`` asks an upstream and hands the deadline on, ``/drip/<count>/<seconds>``
-sends events one by one,
+sends events one by one, ``/echo-stream`` sends back a body as it comes,
 ``/events/<key>`` sends one event and the next only after ``/release/<key>``, ``/socket`` echoes WebSocket messages,
 ``/bytes/<n>`` sends and ``/digest`` takes bodies of any size, ``/sleep/<seconds>`` waits, ``/set-health/<status>``
 says what ``/health`` is from now on (0: nothing at all) and ``/checks`` how often it was asked.
@@ -133,6 +133,16 @@ class Lab:
         await response.write_eof()
         return response
 
+    async def echo_stream(self, request: web.Request) -> web.StreamResponse:
+        """Every part of a body as it comes."""
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        async for part in request.content.iter_any():
+            await response.write(part)
+        await response.write_eof()
+        return response
+
     async def release(self, request: web.Request) -> web.Response:
         """Let the second event go."""
         self.released.setdefault(request.match_info["key"], asyncio.Event()).set()
@@ -174,7 +184,7 @@ class Lab:
 def make_app() -> web.Application:
     """All paths."""
     lab = Lab()
-    app = web.Application(client_max_size=1 << 26)
+    app = web.Application(client_max_size=1 << 27)
     app.router.add_get("/health", lab.say_health)
     app.router.add_route("*", "/set-health/{status}", lab.set_health)
     app.router.add_get("/checks", lab.count_checks)
@@ -189,6 +199,7 @@ def make_app() -> web.Application:
     app.router.add_get("/release/{key}", lab.release)
     app.router.add_get("/bytes/{count}", lab.send_bytes)
     app.router.add_route("*", "/digest", lab.digest)
+    app.router.add_post("/echo-stream", lab.echo_stream)
     app.router.add_get("/socket", lab.talk)
     app.router.add_route("*", "/{path:.*}", lab.echo)
     return app
