@@ -65,7 +65,7 @@ def topologies(draw: st.DrawFn) -> dict[str, Any]:
     services: dict[str, Any] = {}
     for name in names:
         callable_names = [other for other in names if other != name and kinds[other] != "job"]
-        service: dict[str, Any] = draw(policies()) | {"protocol": protocols[name]}
+        service = _without_effectless(draw(policies()), protocols[name], kinds[name]) | {"protocol": protocols[name]}
         if kinds[name] == "external":
             service["address"] = draw(st.sampled_from(ADDRESSES))
         elif callable_names:
@@ -159,6 +159,22 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
+def _without_effectless(found: dict[str, Any], protocol: str, kind: str) -> dict[str, Any]:
+    """Policies of a service without those that would be refused as being without effect there."""
+    limits = found.get("limits", {})
+    if protocol == "grpc" or kind == "external":
+        limits.pop("max_request_bytes", None)
+    if kind == "external":
+        limits.pop("adaptive_concurrency", None)
+        found.pop("rate_limits", None)
+    if protocol == "tcp":
+        found["limits"] = {key: value for key, value in limits.items() if key == "max_connections"}
+        found.pop("rate_limits", None)
+        if "hash" in found.get("load_balancing", {}):
+            del found["load_balancing"]
+    return found
+
+
 _STICKY = st.sampled_from(
     [{"header": "x-user"}, {"cookie": {"name": "a.b$c_d"}}, {"cookie": {"name": "user", "ttl": "1h"}}]
 )
@@ -212,6 +228,19 @@ _RULE = st.fixed_dictionaries(
     {"name": st.sampled_from(["r", "s"]), "action": st.sampled_from(["allow", "deny"])},
     optional={"from": st.just(["anonymous"])},
 )
+_RATE_LIMIT = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from("abcdefghij"),
+        "requests": st.sampled_from([1, 7, 1_000_000]),
+        "per": st.sampled_from(["50ms", "1s", "1500ms", "24h"]),
+    },
+    optional={
+        "burst": st.sampled_from([1, 100, 1_000_000]),
+        "path": st.sampled_from(["/", "/a.b+c/$1", {"exact": "/%41"}, {"prefix": "/api/"}]),
+        "methods": st.lists(st.sampled_from(["GET", "POST", "PURGE"]), min_size=1, unique=True),
+        "header": st.sampled_from(["x-user", "Accept", "host"]),
+    },
+)
 _POLICIES: dict[str, st.SearchStrategy[Any]] = {
     "timeout": st.one_of(
         _DURATIONS,
@@ -247,6 +276,18 @@ _POLICIES: dict[str, st.SearchStrategy[Any]] = {
             },
         ),
     ),
+    "limits": st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(
+                ("max_connections", "max_pending_requests", "max_requests", "max_retries"),
+                st.sampled_from([1, 20, 1_000_000]),
+            ),
+            "max_request_bytes": st.sampled_from([1, 65536, 4_000_000_000]),
+            "adaptive_concurrency": st.booleans(),
+        },
+    ),
+    "rate_limits": st.lists(_RATE_LIMIT, max_size=8, unique_by=lambda limit: str(limit["name"])),
     "security": st.fixed_dictionaries(
         {"mtls": st.sampled_from([True, "strict", "permissive", False])},
         optional={
