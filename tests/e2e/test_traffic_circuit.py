@@ -18,13 +18,14 @@ from tests.e2e.traffic import ECHO, LAB, Answer, Map, api, ask, ask_many, read_m
 pytestmark = pytest.mark.e2e
 
 ONCE = {"max_attempts": 1}
-QUICK = {"failure_threshold": 3, "success_threshold": 2, "timeout": "1s"}
+QUICK = {"failure_threshold": 3, "success_threshold": 2, "timeout": "2s"}
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[Map]:
     called = {
         "plain": {"command": LAB, "retry_policy": ONCE, "circuit_breaker": QUICK},
+        "again": {"command": LAB, "retry_policy": ONCE, "circuit_breaker": QUICK},
         "retried": {"command": LAB, "retry_policy": {"base_interval": "1ms"}, "circuit_breaker": QUICK},
         "rated": {
             "command": LAB,
@@ -108,7 +109,7 @@ def test_it_opens_after_failures_in_a_row_tries_again_and_closes(world: Map) -> 
     assert circuit(world, "plain")["reason"] == "3 failures in a row"
     assert circuit(world, "plain")["rejected"] == 2
     wait_until(lambda: ask(port).status == 200, "it tries again")
-    assert time.monotonic() - opened > 0.9
+    assert time.monotonic() - opened > 1.5
     assert circuit(world, "plain")["state"] == "half_open"
     assert ask(world.proxy("a"), "http://plain/").status == 200
     assert circuit(world, "plain")["state"] == "closed"
@@ -117,12 +118,11 @@ def test_it_opens_after_failures_in_a_row_tries_again_and_closes(world: Map) -> 
 
 
 def test_a_failure_while_half_open_opens_it_again(world: Map) -> None:
-    port = world.upstream("a", "plain")
-    fail(world, "plain", 3, "again")
+    port = world.upstream("a", "again")
+    fail(world, "again", 3, "again")
     wait_until(lambda: "x-meshctl-circuit" not in ask(port, "/tries/probe?fail=9").headers, "it tries again")
-    assert circuit(world, "plain")["state"] == "open"
-    assert circuit(world, "plain")["reason"] == "a call that tried again failed"
-    close(world, "plain")
+    assert circuit(world, "again")["state"] == "open"
+    assert circuit(world, "again")["reason"] == "a call that tried again failed"
 
 
 def test_retries_of_one_call_count_once(world: Map) -> None:
@@ -260,12 +260,6 @@ def try_to_ask(port: int) -> Answer | None:
         return ask(port)
     except OSError:
         return None
-
-
-def close(world: Map, service: str) -> None:
-    """Bring a circuit back to closed."""
-    port = world.upstream("a", service)
-    wait_until(lambda: ask(port).status == 200 and circuit(world, service)["state"] == "closed", "it is closed")
 
 
 def events(mesh: MeshUnderTest, subject: str) -> list[str]:
