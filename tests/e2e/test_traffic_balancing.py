@@ -130,10 +130,12 @@ def test_a_hash_keeps_most_users_where_they_are_when_instances_come_and_go(
     assert homes(world, service, header, pattern) == before
     scale(world, service, 3)
     with_a_third = homes(world, service, header, pattern)
-    moved = [user for user in USERS if with_a_third[user] != before[user]]
-    # A third of them has to move. Chance (a hash modulo the number) would move two thirds, +- 4.7.
-    assert 0 < len(moved) < 50
-    assert f"{service}-v1-3" in with_a_third.values()
+    newcomer = f"{service}-v1-3"
+    assert newcomer in with_a_third.values()
+    between_others = [user for user in USERS if with_a_third[user] not in (before[user], newcomer)]
+    # A ring gives the others a third less points each, which moves 8.3 +- 2.8 users between them; Maglev moves fewer.
+    # A hash modulo the number of instances would move 33.
+    assert len(between_others) < 23
     scale(world, service, 2)
     assert homes(world, service, header, pattern) == before
 
