@@ -155,7 +155,9 @@ def _retry(plan: RetryPlan, per_try_timeout: float) -> Any:
     built.retry_back_off.base_interval.CopyFrom(pb.duration(plan.base_interval))
     built.retry_back_off.max_interval.CopyFrom(pb.duration(plan.max_interval))
     if plan.other_instance:
-        built.host_selection_retry_max_attempts = 3
+        # How often to choose anew when an instance was tried before; then it is taken all the same. Chosen at random
+        # among two, three times would be the same one too often.
+        built.host_selection_retry_max_attempts = 20
         built.retry_host_predicate.add(
             name="envoy.retry_host_predicates.previous_hosts",
             typed_config=pb.any_of(pb.previous_hosts_pb2.PreviousHostsPredicate()),

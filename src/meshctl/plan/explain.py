@@ -232,7 +232,7 @@ def _retries(here: Situation) -> Iterator[Line]:
         why = f"on {', '.join(on)}" if on else "on nothing"
     else:
         why = f"only when it never reached {here.service.name}: {here.asked.method} may not be safe to repeat"
-    delays = f"{format_duration(retry.base_interval)} to {format_duration(retry.max_interval)} apart"
+    delays = f"within {format_duration(retry.base_interval)} to {format_duration(retry.max_interval)}"
     parts = [f"up to {retry.retries}", delays]
     if retry.per_try_timeout:
         parts.append(f"each at most {format_duration(retry.per_try_timeout)}")

@@ -10,12 +10,15 @@ from meshctl.plan.model import Forward, Match, PathRewrite, Redirect, Route
 from meshctl.plan.policies.hashing import name_source, plan_balancing_hash, plan_sticky
 from meshctl.plan.policies.mirror import plan_mirror
 from meshctl.plan.policies.retry import IDEMPOTENCY_HEADER, IDEMPOTENT_METHODS, plan_retry
-from meshctl.plan.policies.timeouts import plan_timeout
+from meshctl.plan.policies.timeouts import TOLD_HEADER, plan_timeout
 from meshctl.plan.splits import split_of
 from meshctl.spec.policy_schema import RetryPolicy
-from meshctl.spec.routing_schema import RedirectTo, RouteMatch, RouteRule, Sticky
+from meshctl.spec.routing_schema import NO_CHANGES, HeaderChanges, RedirectTo, RouteMatch, RouteRule, Sticky
 from meshctl.spec.schema import Service
 from meshctl.spec.validate_routes import GATEWAY, is_under
+
+_NOT_OUTSIDE = HeaderChanges(remove=(TOLD_HEADER,))
+# What sidecars tell each other is nobody else's business.
 
 
 def service_routes(service: Service, caller: str, facts: Facts, *, under: str = "/") -> tuple[Route, ...]:
@@ -80,6 +83,7 @@ def _forward(service: Service, facts: Facts) -> Forward:
         timeout=plan_timeout(service),
         idle_timeout=service.policies.timeout.idle,
         host_rewrite="" if address is None else _host_header(address.host, address.port, tls=address.tls),
+        request_changes=NO_CHANGES if address is None else _NOT_OUTSIDE,
         mirror=plan_mirror(service, service.mirror),
     )
     return _stick(base, service, service.sticky, split_of(service, facts, sticky=True))
@@ -93,7 +97,9 @@ def _forward_by_rule(service: Service, rule: RouteRule, facts: Facts) -> Forward
         split=split_of(service, facts, rule.split),
         timeout=plan_timeout(service, rule.timeout, explicit=rule.own_timeout),
         idle_timeout=rule.timeout.idle,
-        request_changes=rule.request_headers,
+        request_changes=replace(
+            rule.request_headers, remove=(*rule.request_headers.remove, *base.request_changes.remove)
+        ),
         response_changes=rule.response_headers,
         mirror=mirror,
     )

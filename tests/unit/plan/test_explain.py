@@ -58,7 +58,7 @@ def test_every_policy_on_the_way_has_its_line(case: Case) -> None:
     assert found["route"] == "orders: any path, methods that may be repeated"
     assert found["goes to"] == "orders/v1 90%, orders/v2 10%"
     assert found["timeout"] == "2s for the whole answer, retries included"
-    assert found["retries"] == "up to 2, 50ms to 1s apart, on 502, 503, 504, connect-failure, reset, refused-stream"
+    assert found["retries"] == "up to 2, within 50ms to 1s, on 502, 503, 504, connect-failure, reset, refused-stream"
     assert found["circuit"].startswith("opens after 4 failures in a row; then 503 at once for 30s")
     kept = "instead of a failure: the last good answer up to 1m old, to the same Authorization and Cookie"
     assert found["fallback"] == kept
