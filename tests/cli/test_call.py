@@ -147,8 +147,19 @@ def test_answers_of_the_sidecar_itself_are_explained(
     sidecar.status, sidecar.body, sidecar.headers = status, start.encode(), {}
     done = run_cli("call", "--from", "checkout", "payment")
     assert done.code == 1
-    assert "from the sidecar itself: no instance was reached" in done.stderr
+    reached = "no answer came in time" if status == 504 else "no instance was reached"
+    assert f"from the sidecar itself: {reached}" in done.stderr
     assert f"hint: {words.format(source='checkout', service='payment')}" in done.stderr
+
+
+def test_a_redirect_by_a_route_is_no_failure_to_reach_an_instance(sidecar: Sidecar, run_cli: RunCli) -> None:
+    sidecar.status, sidecar.headers = 308, {}
+    assert "from the sidecar itself: it redirects, called as" in run_cli("call", "payment").stderr
+
+
+def test_an_answer_that_was_passed_on_came_from_the_service_or_its_sidecar(sidecar: Sidecar, run_cli: RunCli) -> None:
+    sidecar.headers = {"x-envoy-upstream-service-time": "3"}
+    assert " from payment or its sidecar, called as" in run_cli("call", "payment").stderr
 
 
 def test_a_misspelt_service_is_pointed_out(sidecar: Sidecar, run_cli: RunCli) -> None:

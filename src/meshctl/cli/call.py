@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 GATEWAY = "gateway"
 
+UPSTREAM_HEADER = "x-envoy-upstream-service-time"
+"""Set by the caller's sidecar on what it passes on: what lacks it, the sidecar made itself."""
+
 EXPLANATIONS: tuple[tuple[int, str, str], ...] = (
     (403, "RBAC: access denied", "{source} may not call {service}: add {service} to its `upstreams`"),
     (503, "no healthy upstream", "no instance of {service} is ready: `meshctl status` shows why"),
@@ -143,7 +146,7 @@ async def _send(
             start = b"".join([chunk async for chunk in response.chunks])
             _print_json(response, start)
         else:
-            screen.say(_describe(response, source=place.source))
+            screen.say(_describe(response, service=request.service, source=place.source))
             if include:
                 _print_headers(response)
             start = await _print_body(response.chunks)
@@ -154,13 +157,17 @@ async def _send(
     return response.status
 
 
-def _describe(response: MeshResponse, *, source: str) -> str:
+def _describe(response: MeshResponse, *, service: str, source: str) -> str:
     who = f"{response.instance} ({response.version})" if response.version else response.instance
-    fallback = next((value for name, value in response.headers if name.lower() == "x-meshctl-fallback"), "")
-    if fallback:
+    headers = {name.lower(): value for name, value in response.headers}
+    if fallback := headers.get("x-meshctl-fallback", ""):
         answered = f"from the sidecar's fallback ({fallback})"
+    elif who or UPSTREAM_HEADER in headers:
+        answered = f"from {who or service + ' or its sidecar'}"
     else:
-        answered = f"from {who}" if who else "from the sidecar itself: no instance was reached"
+        what = "it redirects" if 300 <= response.status < 400 else "no instance was reached"
+        what = "no answer came in time" if response.status == 504 else what
+        answered = f"from the sidecar itself: {what}"
     reason = f" {response.reason}" if response.reason else ""
     return f"{response.status}{reason} in {response.duration_ms:.1f} ms {answered}, called as {source}"
 
