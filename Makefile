@@ -21,7 +21,8 @@ demo: $(READY) ## bring the example shop up and place orders through it
 	@$(BIN)/python scripts/demo.py
 
 test: $(READY) ## run all tests, those on real Envoy included
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not e2e' --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m e2e
 
 check: $(READY) ## lint, types, layers, generated documents
 	$(BIN)/ruff check .
