@@ -75,7 +75,7 @@ def test_a_name_that_does_not_exist_is_told_with_those_that_do(folder: Path, run
 def test_a_header_that_is_none_is_told(served: ServedMesh, run_cli: RunCli, header: str) -> None:
     done = run_cli("authz", "check", "--from", "web", "--to", "payment", "-H", header)
     assert done.code == 2
-    assert "write NAME=VALUE" in done.stderr
+    assert "write 'NAME: VALUE'" in done.stderr
     assert served.backend.asked == []
 
 

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         "check",
         epilog=example(
             "meshctl authz check --from checkout --to payment --method POST --path /charge",
-            "meshctl authz check --from gateway --to orders --header x-role=admin -o json",
+            "meshctl authz check --from gateway --to orders -H 'x-role: admin' -o json",
         ),
     )(check)
     app.add_typer(group, rich_help_panel=PANEL_SEE)
@@ -59,7 +59,7 @@ def check(
     path: Annotated[str, typer.Option("--path", metavar="PATH", help="The path, with or without a query.")] = "/",
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="NAME=VALUE", help="A header; repeat for more.", show_default=False),
+        typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="A header; may be repeated.", show_default=False),
     ] = None,
     file: FileOption = None,
     output: OutputOption = Output.TABLE,
@@ -91,13 +91,13 @@ def check(
 
 
 def read_headers(words: list[str]) -> dict[str, list[str]]:
-    """Headers of ``NAME=VALUE`` (or ``NAME: VALUE``) by name. Raises UsageError."""
+    """Headers of ``NAME: VALUE`` (or ``NAME=VALUE``) by name. Raises UsageError."""
     headers: dict[str, list[str]] = {}
     for word in words:
         name, separator, value = word.partition("=")
         if ":" in name:
             name, separator, value = word.partition(":")
         if not separator or not name.strip():
-            raise UsageError(f"{word!r} is no header", hint="write NAME=VALUE, such as x-role=admin")
+            raise UsageError(f"{word!r} is no header", hint="write 'NAME: VALUE'")
         headers.setdefault(name.strip().lower(), []).append(value.strip())
     return headers

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from meshctl.control.engine import Engine
 from meshctl.control.events import Level
 from meshctl.control.policy_changer import PolicyChanger
+from meshctl.control.revisions import Stamp
 from meshctl.envoy.circuit_layout import (
     FILE_SIZE,
     HEADER_SIZE,
@@ -75,14 +76,15 @@ class Circuits:
             raise self._unknown(request.service)
         if service.protocol == "tcp":
             raise ConflictError(f"{service.name} speaks plain TCP: no single calls are seen, so no circuit breaks")
-        changed = await self._changer.set_policy(
-            service.name,
-            "circuit_breaker",
-            {"forced": request.forced},
-            author=request.author,
-            reason=request.reason,
-            merge=True,
-        )
+        author, reason = request.author, request.reason
+        if request.forced == "auto":
+            stamp = Stamp(author=author, reason=reason)
+            changed = await self._changer.release(service.name, "circuit_breaker", "forced", "auto", stamp)
+        else:
+            value = {"forced": request.forced}
+            changed = await self._changer.set_policy(
+                service.name, "circuit_breaker", value, author=author, reason=reason, merge=True
+            )
         held = {"auto": "left to its failures", "open": "held open", "closed": "held closed"}[request.forced]
         message = f"the circuit to {service.name} is {held}"
         if changed.changes:

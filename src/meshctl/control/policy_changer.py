@@ -22,7 +22,7 @@ from meshctl.spec.policies import EVERY, MESH, Document, Documents, Origin, Poli
 from meshctl.spec.policy_changes import PolicyChange, find_changes, return_to, same_node
 from meshctl.spec.render import Value, to_node
 from meshctl.spec.schema import Mesh
-from meshctl.spec.source import MapNode
+from meshctl.spec.source import MapNode, make_map
 
 _ACK_TIMEOUT = 10.0
 _RESTORE_TIMEOUT = 5.0
@@ -92,6 +92,40 @@ class PolicyChanger:
             return {**current, document.key: document}
 
         return await self.change(edit, Stamp(author=author, reason=reason))
+
+    async def release(self, owner: str, kind: str, key: str, value: str, stamp: Stamp) -> Changed:
+        """Bring one key of a policy back to ``value``, which is built in. Raises as ``set_policy``.
+
+        The key is taken away, so that nothing is left that differs from the files; where these or the defaults have it,
+        it is set.
+        """
+        where = Where(f"({stamp.author})", 0, 0)
+
+        def edit(current: Documents, files: Documents, origin: Origin) -> Mapping[PolicyKey, Document]:
+            self.check_names(owner, kind)
+            before, file = current.get((owner, kind)), files.get((owner, kind))
+            written = before.node if before is not None else None
+            others = [document.node for document in (file, current.get((EVERY, kind))) if document is not None]
+            if any(isinstance(node, MapNode) and key in node.entries for node in others):
+                node = to_node({key: value}, where)
+                if isinstance(written, MapNode) and isinstance(node, MapNode):
+                    node = lay_over(written, node)
+                return {
+                    **current,
+                    (owner, kind): Document(owner=owner, kind=kind, where=where, node=node, origin=origin),
+                }
+            if not isinstance(written, MapNode) or key not in written.entries:
+                return current
+            kept = make_map({name: entry for name, entry in written.entries.items() if name != key}, written.where)
+            left = {found: document for found, document in current.items() if found != (owner, kind)}
+            if file is None and not kept.entries:
+                return left
+            if file is not None and same_node(file.node, kept):
+                return {**left, file.key: file}
+            made = Document(owner=owner, kind=kind, where=where, node=kept, origin=origin)
+            return {**left, made.key: made}
+
+        return await self.change(edit, stamp)
 
     async def delete(self, owner: str, kind: str, stamp: Stamp, *, base: int | None = None) -> Changed:
         """Take a policy away. Raises as ``set_policy``; NotFoundError when it is not written anywhere."""

@@ -28,6 +28,7 @@ def describe_match(match: Match) -> str:
     elif match.path_prefix != "/":
         parts = [f"paths under {match.path_prefix}"]
     if match.path_regex:
+        parts = [] if parts == ["any path"] else parts
         parts.append(f"paths that match {match.path_regex}")
     parts += [_describe_value("header", condition) for condition in match.headers]
     parts += [_describe_value("parameter", condition) for condition in match.query]

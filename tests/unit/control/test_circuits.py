@@ -155,6 +155,35 @@ async def test_forcing_is_a_revision_of_policy_and_holds_at_once(world: ControlW
         assert len(told(world)) == 1
 
 
+@pytest.mark.parametrize("service", ["api", "web"])
+async def test_what_is_let_go_again_differs_from_the_files_in_nothing(world: ControlWorld, service: str) -> None:
+    async with world.running() as plane:
+        await up(plane)
+        before = plane.policies.list(service).policies
+        for forced in ("open", "auto", "auto"):
+            request = ForceRequest(service=service, forced=forced, author="ann@circuit", reason="")
+            last = await plane.circuits.force(request)
+        assert last.total == 0
+        assert plane.policies.list(service).policies == before
+        assert len(plane.policies.history(service).revisions) == (3 if before else 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TOPOLOGY + "defaults: {circuit_breaker: {forced: open}}\n",
+        TOPOLOGY.replace("failure_threshold: 3", "failure_threshold: 3, forced: open"),
+    ],
+)
+async def test_what_the_files_hold_open_is_let_go_all_the_same(world: ControlWorld, text: str) -> None:
+    async with world.running() as plane:
+        await plane.up(make_request(text))
+        assert (await plane.ready(10)).state == "ready"
+        await plane.circuits.force(ForceRequest(service="api", forced="auto", author="ann@circuit", reason=""))
+        (found,) = plane.circuits.list("api").circuits
+        assert (found.forced, found.failure_threshold) == ("auto", 3)
+
+
 @pytest.mark.parametrize(("service", "error"), [("nobody", NotFoundError), ("db", ConflictError)])
 async def test_what_has_no_circuit_cannot_be_forced(world: ControlWorld, service: str, error: type[Exception]) -> None:
     async with world.running() as plane:
