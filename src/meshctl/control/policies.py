@@ -134,7 +134,8 @@ class Policies:
                 self._engine.parts.topology.load_policies(order_documents(changed.values()), found=report.problems)
             if not named:
                 names = ", ".join(file.path for file in source.files)
-                raise UsageError(f"{names} names no policy", hint="see docs/guides/policies.md for what it may hold")
+                hint = "for example: services: {NAME: {timeout: 1s}}; what else a topology file has, `meshctl up` takes"
+                raise UsageError(f"{names} names no policy", hint=hint)
             return changed
 
         return edit

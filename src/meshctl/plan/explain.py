@@ -8,7 +8,7 @@ its keys afterwards (``spec.provenance``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshctl.errors import Where
 from meshctl.identity.spiffe import spiffe_id
@@ -45,6 +45,7 @@ from meshctl.plan.policies.authorization import (
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.fallback import CachedFallbackPlan, StaticFallbackPlan
 from meshctl.plan.policies.rate_limits import CALLER_HEADER, plan_rate_limits
+from meshctl.plan.policies.timeouts import TOLD_HEADER
 from meshctl.plan.rules import route_name
 from meshctl.spec.routing_schema import RouteRule
 from meshctl.spec.schema import Mesh, Service
@@ -158,7 +159,10 @@ def _route(here: Situation) -> Iterator[Line]:
     if action.path_rewrite is not None or (action.host_rewrite and here.service.address is None):
         words = describe_rewrite(action, here.asked.path)
         yield Line(topic="rewrite", words=words, keys=keys, where=where)
-    for name, changes in (("request", action.request_changes), ("answer", action.response_changes)):
+    # What sidecars tell each other goes to nobody outside, which nobody asked for.
+    asked = tuple(name for name in action.request_changes.remove if name != TOLD_HEADER)
+    changed = replace(action.request_changes, remove=asked)
+    for name, changes in (("request", changed), ("answer", action.response_changes)):
         words = describe_headers(changes)
         if words:
             yield Line(topic="headers", words=f"of the {name}: {words}", keys=keys, where=where)

@@ -151,8 +151,9 @@ defaults: {load_balancing: {algorithm: best}}
 async def test_a_file_without_a_policy_is_refused(world: World) -> None:
     async with world.running() as plane:
         await bring_up(world, plane)
-        with pytest.raises(UsageError, match=r"policy\.yaml names no policy"):
+        with pytest.raises(UsageError, match=r"policy\.yaml names no policy") as caught:
             await plane.policies.apply(apply_request("services: {orders: {command: ./web}}\n"))
+        assert "services: {NAME: {timeout: 1s}}" in caught.value.hint
 
 
 async def test_of_two_writers_one_loses_and_is_told_to_whom(world: World) -> None:

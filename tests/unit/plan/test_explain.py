@@ -175,6 +175,7 @@ def test_plain_tcp_and_addresses_outside_are_told_as_such(case: Case) -> None:
     assert lines_of(case, "db")["goes to"].words == "db/v1"
     assert "has no upstream db" in lines_of(case, "db", caller="orders")["route"].words
     assert "(vault.example:443)" in lines_of(case, "vault")["connection"].words
+    assert "headers" not in lines_of(case, "vault")  # what sidecars tell each other is no header of the user's
 
 
 def test_no_two_contributions_are_the_same() -> None:
