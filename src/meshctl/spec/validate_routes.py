@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 
 from meshctl.errors import Where
 from meshctl.spec.report import Report, join_names, quote
+from meshctl.spec.routing_keys import MATCH, SERVICE_ROUTE
 from meshctl.spec.routing_schema import PathMatch, RouteMatch, RouteRule, ValueMatch
 from meshctl.spec.schema import Service
-from meshctl.spec.source import MapNode
+from meshctl.spec.source import ListNode, MapNode
 from meshctl.spec.tree import find, key_place
 
 GATEWAY = "gateway"
@@ -32,9 +33,11 @@ def check_routes(service: Service, services: Mapping[str, Service], root: MapNod
         return
     for label, version, where in _versions(service, root):
         _check_version(service, label, version, where, report)
+    understood = _all_keys_known(service, root)
     for number, rule in enumerate(service.routes):
         _check_callers(service, rule, services, report)
-        _check_reachable(rule, service.routes[:number], report)
+        if understood:
+            _check_reachable(rule, service.routes[:number], report)
 
 
 def covers(wide: RouteMatch, narrow: RouteMatch) -> bool:
@@ -46,6 +49,19 @@ def covers(wide: RouteMatch, narrow: RouteMatch) -> bool:
         and all(any(_implies(given, wanted) for given in narrow.headers) for wanted in wide.headers)
         and all(any(_implies(given, wanted) for given in narrow.query) for wanted in wide.query)
     )
+
+
+def _all_keys_known(service: Service, root: MapNode) -> bool:
+    """Whether the rules are read as they are meant: one whose condition has a misspelt key seems to take everything."""
+    entry = find(root, "services", service.name, "routes")
+    items = entry.node.items if entry is not None and isinstance(entry.node, ListNode) else ()
+    known = {key.name for key in SERVICE_ROUTE.keys}, {key.name for key in MATCH.keys}
+    for item in items:
+        match = item.get("match") if isinstance(item, MapNode) else None
+        for node, keys in zip((item, match), known, strict=True):
+            if isinstance(node, MapNode) and not node.entries.keys() <= keys:
+                return False
+    return True
 
 
 def _versions(service: Service, root: MapNode) -> Iterator[tuple[str, str, Where]]:

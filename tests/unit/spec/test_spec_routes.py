@@ -40,6 +40,13 @@ def reachable(first: str, second: str) -> bool:
     return "unreachable-route" not in {p.code for p in raised.value.problems if p.where and p.where.line == _SECOND}
 
 
+@pytest.mark.parametrize("second", ["{path: /b, version: v2}", "{match: {methds: [GET]}, version: v2}"])
+def test_a_misspelt_condition_hides_no_other_rule(second: str) -> None:
+    with pytest.raises(InvalidTopology) as raised:
+        rules("{name: all, path: /a, version: v1}", second)
+    assert {problem.code for problem in raised.value.problems} == {"unknown-key"}
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
