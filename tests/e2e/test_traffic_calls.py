@@ -309,3 +309,21 @@ def test_the_callees_sidecar_cuts_off_what_nobody_waits_for(world: Map) -> None:
 def test_the_outside_cannot_set_a_deadline(world: Map) -> None:
     answer = ask(world.gateway, "/", headers={DEADLINE: "1", "x-envoy-upstream-rq-timeout-ms": "1"})
     assert (answer.status, answer.json["headers"][DEADLINE]) == (200, "600")
+
+
+@pytest.mark.parametrize("said_to_be_for", ["10.0.0.1", "127.0.0.1"])
+def test_callers_cannot_talk_their_sidecar_out_of_its_policies(world: Map, said_to_be_for: str) -> None:
+    # Envoy has headers for all of this, which it obeys from what it takes for internal addresses.
+    wishes = {
+        "x-forwarded-for": said_to_be_for,
+        "x-envoy-upstream-rq-timeout-ms": "9000",
+        "x-envoy-upstream-rq-per-try-timeout-ms": "9000",
+        "x-envoy-max-retries": "9",
+        "x-envoy-retry-on": "5xx",
+    }
+    port = world.upstream("a", "timed")
+    answer, taken = timed(port, "/sleep/8", headers=wishes)
+    assert answer.status == 504
+    assert taken < SLOW
+    path = f"/tries/wishes-{said_to_be_for}?fail=20"
+    assert ask(port, path, method="POST", headers=wishes).json["tries"] == 1
