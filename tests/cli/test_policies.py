@@ -112,6 +112,23 @@ def test_problems_are_shown_with_the_text_that_was_sent(
     assert "<stdin>:1:12: error: `pay` is no service [unknown-service]\n  1 | services: {pay" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (("apply", "-f", "-"), "apply"),
+        (("delete", "timeout", "payment"), "delete"),
+        (("rollback", "6"), "roll_back"),
+    ],
+)
+def test_a_change_may_be_bound_to_the_revision_it_was_made_from(
+    served: ServedMesh, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], kind: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("services: {payment: {timeout: 1s}}\n"))
+    assert run_cli(*words, "--base", "5").code == 0
+    ((request),) = asked(served, kind)
+    assert request.base == 5
+
+
 def test_delete_needs_no_answer_where_nobody_can_give_one(served: ServedMesh, run_cli: RunCli) -> None:
     assert run_cli("delete", "timeout", "payment", "-m", "enough").stderr == IN_EFFECT
     assert asked(served, "delete") == [
@@ -150,7 +167,9 @@ payment   timeout  1s                revision 7, ann@apply (policy.yaml:3:14)
 
 def test_get_shows_what_is_written_and_whence(served: ServedMesh, run_cli: RunCli) -> None:
     assert run_cli("get").stdout == GET
-    assert run_cli("get", width=50).stdout.splitlines()[0] == "NAME      POLICY   VALUE"
+    narrow = run_cli("get", width=50).stdout.splitlines()
+    assert narrow[0].split() == ["NAME", "POLICY", "VALUE", "FROM"]
+    assert max(map(len, narrow)) <= 50
     run_cli("get", "timeout", "payment")
     run_cli("get", "payment")
     run_cli("get", "split")

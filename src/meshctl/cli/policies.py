@@ -41,6 +41,17 @@ PolicyFileOption = Annotated[
     ),
 ]
 
+BaseOption = Annotated[
+    int | None,
+    typer.Option(
+        "--base",
+        metavar="REVISION",
+        min=0,
+        help="The revision that the change was made from: fail when another has come since.",
+        show_default=False,
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
@@ -64,11 +75,12 @@ def apply(
     reason: ReasonOption = "",
     output: OutputOption = Output.TABLE,
     *,
+    base: BaseOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would change, and have Envoy look at it.")
     ] = False,
 ) -> None:
-    """Set the policies that a file names; all others stay as they are.
+    """Set the policies that a file names, each as a whole; all others stay as they are.
 
     Returns when every sidecar concerned has acknowledged. If one refuses, what was in force before is in force again.
     What is set this way survives restarts; `meshctl up --reset` returns to the topology files.
@@ -79,19 +91,19 @@ def apply(
     source = read_policy_files(project, file)
     texts = {item.path: item.text for item in source.files}
 
-    async def send(client: MeshClient, base: int) -> PolicyResult:
+    async def send(client: MeshClient, revision: int) -> PolicyResult:
         request = ApplyRequest(
             files=shape_files(source),
             variables=dict(source.variables),
             author=author_of("apply"),
             reason=reason,
-            base=base,
+            base=revision,
             dry_run=dry_run,
         )
         return await client.policies.apply(request)
 
     try:
-        result = change(project, send)
+        result = change(project, send, base=base)
     except InvalidTopology as error:
         raise InvalidFiles(error.problems, texts=texts) from None
     print_result(screen, result, output=output, dry_run=dry_run)
@@ -111,6 +123,7 @@ def delete(
     reason: ReasonOption = "",
     output: OutputOption = Output.TABLE,
     *,
+    base: BaseOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Take a policy away: from a service, so that the defaults hold, or from the defaults.
@@ -123,12 +136,14 @@ def delete(
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         found = ask(project, lambda client: client.policies.list(name, kind))
         _confirm(screen, found)
+        # What was shown is what is deleted.
+        base = found.revision if base is None else base
 
-    async def send(client: MeshClient, base: int) -> PolicyResult:
-        request = DeleteRequest(owner=name, kind=kind, author=author_of("delete"), reason=reason, base=base)
+    async def send(client: MeshClient, revision: int) -> PolicyResult:
+        request = DeleteRequest(owner=name, kind=kind, author=author_of("delete"), reason=reason, base=revision)
         return await client.policies.delete(request)
 
-    print_result(screen, change(project, send), output=output)
+    print_result(screen, change(project, send, base=base), output=output)
 
 
 def rollback(
@@ -136,6 +151,8 @@ def rollback(
     revision: Annotated[int, typer.Argument(metavar="REVISION", min=1, help="As `meshctl history` numbers them.")],
     reason: ReasonOption = "",
     output: OutputOption = Output.TABLE,
+    *,
+    base: BaseOption = None,
 ) -> None:
     """Return to the policies of an earlier revision, as a new revision.
 
@@ -143,17 +160,21 @@ def rollback(
     """
     from meshctl.wire.policies import RollbackRequest  # noqa: PLC0415 - loaded when it is sent
 
-    async def send(client: MeshClient, base: int) -> PolicyResult:
-        request = RollbackRequest(revision=revision, author=author_of("rollback"), reason=reason, base=base)
+    async def send(client: MeshClient, newest: int) -> PolicyResult:
+        request = RollbackRequest(revision=revision, author=author_of("rollback"), reason=reason, base=newest)
         return await client.policies.roll_back(request)
 
-    print_result(make_screen(ctx), change(find_project(ctx), send), output=output)
+    print_result(make_screen(ctx), change(find_project(ctx), send, base=base), output=output)
 
 
-def change(project: Project, send: Callable[[MeshClient, int], Awaitable[PolicyResult]]) -> PolicyResult:
-    """Ask for the revision in force, then for a change of it."""
+def change(
+    project: Project, send: Callable[[MeshClient, int], Awaitable[PolicyResult]], *, base: int | None = None
+) -> PolicyResult:
+    """Ask for a change of the revision ``base``; of the one that is in force when it is not given."""
 
     async def converse(client: MeshClient) -> PolicyResult:
+        if base is not None:
+            return await send(client, base)
         heads = (await client.policies.history(limit=1)).revisions
         return await send(client, heads[0].number if heads else 0)
 

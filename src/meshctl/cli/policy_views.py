@@ -86,7 +86,12 @@ def get(
     if output is PolicyOutput.YAML:
         typer.echo(found.yaml, nl=False)
         return
-    columns = [Column(title="NAME"), Column(title="POLICY"), Column(title="VALUE"), Column(title="FROM", drop=1)]
+    columns = [
+        Column(title="NAME"),
+        Column(title="POLICY"),
+        Column(title="VALUE", wrap=True),
+        Column(title="FROM", wrap=True),
+    ]
     rows = [(p.owner, p.kind, p.words, describe_origin(p.origin)) for p in found.policies]
     print_table(screen.out, columns, rows)
 
@@ -152,7 +157,7 @@ def history(
         Column(title="TIME", drop=2),
         Column(title="AUTHOR"),
         Column(title="STATE"),
-        Column(title="CHANGES"),
+        Column(title="CHANGES", wrap=True),
         Column(title="REASON", drop=1),
     ]
     rows = [
