@@ -21,8 +21,7 @@ demo: $(READY) ## bring the example shop up and place orders through it
 	@$(BIN)/python scripts/demo.py
 
 test: $(READY) ## run all tests, those on real Envoy included
-	$(BIN)/python -m pytest -m 'not e2e' --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY) ## lint, types, layers, generated documents
 	$(BIN)/ruff check .

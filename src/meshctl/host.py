@@ -27,6 +27,7 @@ from meshctl.adapters.envoy_admin import EnvoyAdmin
 from meshctl.adapters.envoy_binary import find_envoy
 from meshctl.adapters.envoy_validate import check_plans
 from meshctl.adapters.log_files import read_logs
+from meshctl.adapters.port_claims import PortClaims
 from meshctl.adapters.port_owner import explain_port, port_is_free
 from meshctl.adapters.private_files import open_private_directory
 from meshctl.adapters.processes import KeeperHost
@@ -213,7 +214,9 @@ def _make_parts(
         paths=paths,
         host=keeper,
         admin=admin,
-        topology=Topology(store, PortProbe(explain=explain_port, is_free=port_is_free)),
+        topology=Topology(
+            store, PortProbe(explain=explain_port, is_free=port_is_free, claims=PortClaims(paths.runtime))
+        ),
         publisher=Publisher(ads, credentials),
         supervisor=supervisor,
         make_identity=make_identity,

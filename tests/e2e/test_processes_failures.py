@@ -6,6 +6,7 @@ import http.server
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from tests.e2e.processes import (
     ports_of,
     wait_state,
 )
+
+from meshctl.adapters.port_owner import port_is_free
 
 pytestmark = pytest.mark.e2e
 
@@ -132,8 +135,12 @@ def test_a_broken_file_changes_nothing_of_a_running_mesh(mesh: MeshUnderTest) ->
 
 
 def test_a_port_that_another_process_holds_is_named_with_it(mesh: MeshUnderTest) -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as holder:
-        taken = holder.server_address[1]
+    with ExitStack() as stack:
+        while True:
+            holder = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+            taken = stack.enter_context(holder).server_address[1]
+            if port_is_free("127.0.0.1", taken - 1):
+                break
         gateway = {"port": taken, "routes": [{"path": "/", "service": "web"}]}
         for topology in (
             {"gateway": gateway, "services": {"web": make_service()}},

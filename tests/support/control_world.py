@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.fakes.certificate_authority import FakeAuthority
 from tests.fakes.circuit_files import FakeCircuitFiles
+from tests.fakes.port_claims import FakeClaims
 from tests.fakes.process_host import Behaviour, FakeMachine, FakeProcessHost
 from tests.fakes.state_store import FakeStateStore
 
@@ -142,6 +143,7 @@ class ControlWorld:
         probe = PortProbe(
             explain=lambda _, port: f"port {port} is held by python3 (pid 7)" if port in self.taken else "",
             is_free=lambda _, port: port not in self.taken,
+            claims=FakeClaims(),
         )
         self.engine = engine
 

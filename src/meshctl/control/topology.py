@@ -5,8 +5,10 @@ Invariant 6: every change is committed before anything acts on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from meshctl.control.revisions import Draft, Revisions, Stamp
 from meshctl.errors import ConflictError, InvalidTopology, NotFoundError, PortTakenError, Problem
@@ -21,12 +23,27 @@ from meshctl.spec.schema import Mesh
 LAST_TCP_PORT = 65535
 
 
+class Claims(Protocol):
+    """Keeps meshes that run side by side from being given the same ports (adapters.port_claims)."""
+
+    def choosing(self) -> AbstractContextManager[frozenset[int]]:
+        """Keep other meshes from choosing meanwhile; yields the ports that they have."""
+        ...
+
+    def hold(self, ports: Iterable[int]) -> None:
+        """Say which ports this mesh has from now on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortProbe:
-    """How to learn of ports: why one cannot be listened on (empty when it can), and whether it is free."""
+    """How to learn of ports: why one cannot be listened on (empty when it can), whether it is free, and what other
+    meshes have.
+    """
 
     explain: Callable[[str, int], str]
     is_free: Callable[[str, int], bool]
+    claims: Claims
 
 
 _UP = Stamp(author="up")
@@ -244,22 +261,27 @@ class Topology:
         if mesh.gateway is not None:
             reserved.append(mesh.gateway.port)
         self._check_fixed(mesh, fixed, in_use)
-        remembered = {
-            key: port
-            for key, port in self.ports.items()
-            if key in in_use or (key not in fixed and self._probe.is_free(LOOPBACK, port))
-        }
-        try:
-            return assign_ports(
-                needed_keys(mesh, replicas, [item.id for item in registrations]),
-                fixed=fixed,
-                remembered=remembered,
-                reserved=reserved,
-                seed=mesh.directory,
-                is_free=lambda port: self._probe.is_free(LOOPBACK, port),
-            )
-        except LookupError as error:
-            raise ConflictError(str(error), hint="stop what uses them; `meshctl doctor` shows who does") from error
+        with self._probe.claims.choosing() as others:
+
+            def is_free(port: int) -> bool:
+                return port not in others and self._probe.is_free(LOOPBACK, port)
+
+            remembered = {
+                key: port for key, port in self.ports.items() if key in in_use or (key not in fixed and is_free(port))
+            }
+            try:
+                ports = assign_ports(
+                    needed_keys(mesh, replicas, [item.id for item in registrations]),
+                    fixed=fixed,
+                    remembered=remembered,
+                    reserved=reserved,
+                    seed=mesh.directory,
+                    is_free=is_free,
+                )
+            except LookupError as error:
+                raise ConflictError(str(error), hint="stop what uses them; `meshctl doctor` shows who does") from error
+            self._probe.claims.hold(ports.values())
+        return ports
 
     def _check_fixed(self, mesh: Mesh, fixed: Mapping[str, int], in_use: frozenset[str]) -> None:
         _check_distinct(mesh, fixed)

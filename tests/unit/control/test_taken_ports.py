@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.fakes.port_claims import FakeClaims
 
 from meshctl.ads.status import SyncState, SyncStatus, describe_disconnected
 from meshctl.control.taken_ports import TakenPorts, find_bind_errors
@@ -44,6 +45,7 @@ def test_each_is_told_once_and_tried_again_whenever_one_of_its_ports_is_free() -
         probe=PortProbe(
             explain=lambda _, port: f"port {port} is held" if port in taken else "",
             is_free=lambda _, port: port not in taken,
+            claims=FakeClaims(),
         ),
         retry=retried.append,
         report=lambda node, message: told.append((node, message)),

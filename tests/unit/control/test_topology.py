@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.fakes.port_claims import FakeClaims
 from tests.fakes.state_store import FakeStateStore
 from tests.support.topologies import make_source
 
@@ -33,6 +34,7 @@ class World:
     def __init__(self) -> None:
         self.store = FakeStateStore()
         self.taken: set[int] = set()
+        self.claims = FakeClaims()
         self.topology = self.open()
 
     def open(self) -> Topology:
@@ -42,6 +44,7 @@ class World:
             PortProbe(
                 explain=lambda _, port: f"port {port} is held by python3 (pid 7)" if port in self.taken else "",
                 is_free=lambda _, port: port not in self.taken,
+                claims=self.claims,
             ),
         )
 
@@ -98,6 +101,19 @@ def test_a_new_count_and_a_new_registration_are_one_commit_each(world: World) ->
         world.topology.ports, {"front/v1": 3}, (registration(),)
     )  # fmt: skip
     assert {"app/front-v1-3", "inbound/orders-ext-1"} <= set(after.ports)
+
+
+def test_ports_of_other_meshes_are_not_given_and_those_that_they_took_are_let_go(world: World) -> None:
+    world.topology.replace(make_source(TEXT), (), in_use=NONE)
+    first = dict(world.topology.ports)
+    assert world.claims.held == tuple(sorted(first.values()))
+    lost = {first["app/front-v1-1"], first["outbound/front"]}
+    world.claims.others = {*lost, first["app/front-v1-1"] + 1000}
+    world.topology.replace(make_source(TEXT), (), in_use=frozenset({"outbound/front"}))
+    now = world.topology.ports
+    assert {key for key in first if first[key] != now[key]} == {"app/front-v1-1"}
+    assert now["app/front-v1-1"] not in world.claims.others
+    assert world.claims.held == tuple(sorted(now.values()))
 
 
 def test_a_file_with_problems_changes_nothing(world: World) -> None:
