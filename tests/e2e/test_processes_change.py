@@ -64,13 +64,13 @@ def test_a_request_under_way_is_answered_before_its_instance_goes(mesh: MeshUnde
     answered: list[str] = []
 
     def work() -> None:
-        status, told = ask(gateway["port"], "/sleep/1")
+        status, told = ask(gateway["port"], "/sleep/3")
         answered.append(f"{status} {told['instance']}")
 
+    admin = mesh.service("slow")["sidecar"]["admin_socket"]
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    admin = mesh.service("slow")["sidecar"]["admin_socket"]
     wait_until(lambda: active_requests(admin) == 4, "all are under way")
     mesh.must("scale", "slow=1")
     for thread in threads:

@@ -32,12 +32,14 @@ GATEWAY = "gateway"
 UPSTREAM_HEADER = "x-envoy-upstream-service-time"
 """Set by the caller's sidecar on what it passes on: what lacks it, the sidecar made itself."""
 
+_LATE = b"upstream request timeout"
+
 EXPLANATIONS: tuple[tuple[int, str, str], ...] = (
     (403, "RBAC: access denied", "{source} may not call {service}: add {service} to its `upstreams`"),
     (503, "no healthy upstream", "no instance of {service} is ready: `meshctl status` shows why"),
     (503, "upstream connect error", "no instance of {service} took the connection: `meshctl logs {service}`"),
     (503, "upstream_reset", "{service} broke the connection off: `meshctl logs {service}`"),
-    (504, "upstream request timeout", "{service} was slower than its `timeout` allows"),
+    (504, _LATE.decode(), "{service} was slower than its `timeout` allows"),
 )
 """What answers that the sidecar itself makes mean: status, beginning of the body, words for people.
 
@@ -150,7 +152,8 @@ async def _send(
             if include:
                 _print_headers(response)
             start = await _print_body(response.chunks)
-    if response.status >= 400 and not response.instance:
+    # A deadline may be kept by the sidecar of the instance, which puts the instance's name to its answer.
+    if response.status >= 400 and (not response.instance or start.startswith(_LATE)):
         explanation = await _explain(client, request.service, place.source, response.status, start)
         if explanation:
             screen.say(explanation)
