@@ -142,7 +142,13 @@ def test_liveness_restarts_and_readiness_takes_out_of_traffic(mesh: MeshUnderTes
         {
             "gateway": gateway,
             "services": {
-                "ready": make_service(replicas=2, readiness={"http": "/health", **quick}, load_balancing=QUICK),
+                "ready": make_service(
+                    replicas=2,
+                    readiness={"http": "/health", **quick},
+                    load_balancing=QUICK,
+                    # Otherwise callers leave it alone for half a minute when nobody answered for a while.
+                    circuit_breaker={"enabled": False},
+                ),
                 "exec": make_service(liveness=alive),
                 "http": make_service(liveness={"http": "/alive", **quick}),
             },
