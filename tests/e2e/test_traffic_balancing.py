@@ -101,13 +101,13 @@ def test_random_spreads_by_chance(world: Map) -> None:
 
 def test_least_request_spares_a_busy_instance(world: Map) -> None:
     own = world.own("least-v1-1")
-    ask(own, "/set-echo/200/0.1")
+    ask(own, "/set-echo/200/0.4")
     try:
         seen = instances(ask_many(world.upstream("a", "least"), "/", 400, clients=8))
     finally:
         ask(own, "/set-echo/200/0")
-    # In a rotation the busy one would get half of them.
-    assert seen["least-v1-1"] < 120
+    # In a rotation the busy one would get half of them; here few, unless the machine makes the other one as slow.
+    assert seen["least-v1-1"] < 150
 
 
 def homes(world: Map, service: str, header: str, pattern: str) -> dict[str, str]:
