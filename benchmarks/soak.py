@@ -129,6 +129,8 @@ def _write_shop(folder: Path) -> str:
     # A fifth of all attempts fails: with three of them one order in 125 still would, with ten one in ten million.
     services["payment"]["retry_policy"] = {"max_attempts": 10, "base_interval": "20ms", "max_interval": "200ms"}
     services["orders"]["replicas"] = 2
+    # Otherwise what is killed again and again would be started later each time.
+    services["orders"]["restart"] = {"max_backoff": "500ms"}
     (folder / "mesh.yaml").write_text(yaml.safe_dump(topology, sort_keys=False))
     return f"http://127.0.0.1:{port}"
 
