@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.kept_stats import HISTOGRAM_INTERVAL, build_stats_config
 from meshctl.envoy.overload import MAX_CONNECTIONS, MAX_HEAP, build_overload_manager
 from meshctl.envoy.sources import address_of, ads_source
 from meshctl.plan.model import PipeAddress
@@ -16,10 +17,6 @@ XDS_CLUSTER = "control-plane"
 
 _RUNTIME = {"re2.max_program_size.error_level": 4_294_967_295}
 # Envoy's own bound of 100 refuses expressions that people write; spec.regexes bounds them.
-
-_BUCKET_RATIO = 1.2**0.5
-_BUCKETS = 122
-# Bounds a factor of sqrt(1.2) apart from 1 ms to about 60 s: two buckets make the 1.2x that canaries compare by.
 
 
 def build_bootstrap(
@@ -37,7 +34,8 @@ def build_bootstrap(
         admin=pb.bootstrap_pb2.Admin(address=address_of(PipeAddress(admin_socket))),
         static_resources=pb.bootstrap_pb2.Bootstrap.StaticResources(clusters=[_control_plane(ads_socket)]),
         dynamic_resources=_dynamic_resources(),
-        stats_config=_stats_config(),
+        stats_config=build_stats_config(),
+        stats_flush_interval=pb.duration(HISTOGRAM_INTERVAL),
         overload_manager=build_overload_manager(max_heap=max_heap, max_connections=max_connections),
         layered_runtime=pb.bootstrap_pb2.LayeredRuntime(
             layers=[
@@ -93,12 +91,3 @@ def _control_plane(ads_socket: str) -> Any:
     name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     cluster.typed_extension_protocol_options[name].CopyFrom(pb.any_of(options))
     return cluster
-
-
-def _stats_config() -> Any:
-    # An empty prefix matcher is refused, so a regular expression stands for "all".
-    everything = pb.string_pb2.StringMatcher(safe_regex=pb.regex_pb2.RegexMatcher(regex=".*"))
-    bounds = [round(_BUCKET_RATIO**step, 3) for step in range(_BUCKETS)]
-    return pb.stats_pb2.StatsConfig(
-        histogram_bucket_settings=[pb.stats_pb2.HistogramBucketSettings(match=everything, buckets=bounds)]
-    )

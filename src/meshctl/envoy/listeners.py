@@ -11,6 +11,7 @@ from meshctl.envoy.filters.header_mutation import build_early
 from meshctl.envoy.local_replies import build_local_replies
 from meshctl.envoy.pb import CACHED
 from meshctl.envoy.refusals import refusal_log, refused_connection_log
+from meshctl.envoy.signals import signal_log
 from meshctl.envoy.sources import address_of, ads_source, set_http2
 from meshctl.envoy.tls import downstream_tls
 from meshctl.plan.model import HttpListener, ListenerPlan, TcpListener
@@ -90,6 +91,7 @@ def _connection_manager(plan: HttpListener) -> Any:
         local_reply_config=build_local_replies(plan),
         early_header_mutation_extensions=[build_early(plan)],
     )
+    manager.access_log.append(signal_log(plan))
     set_http2(manager.http2_protocol_options)
     if plan.role == "gateway":
         manager.use_remote_address.value = True

@@ -60,6 +60,7 @@ from xds.core.v3 import extension_pb2 as xds_extension_pb2
 from xds.type.matcher.v3 import matcher_pb2
 from xds.type.matcher.v3 import regex_pb2 as xds_regex_pb2
 from xds.type.matcher.v3 import string_pb2 as xds_string_pb2
+from xds.type.v3 import typed_struct_pb2
 
 __all__ = [
     "CACHED",
@@ -126,6 +127,7 @@ __all__ = [
     "tls_inspector_pb2",
     "tls_pb2",
     "token_bucket_pb2",
+    "typed_struct_pb2",
     "uint32",
     "value_pb2",
     "wrappers_pb2",
@@ -167,3 +169,13 @@ def bool_value(value: bool) -> Any:  # noqa: FBT001 - wraps one value
 def uint32(value: int) -> Any:
     """A google.protobuf.UInt32Value."""
     return wrappers_pb2.UInt32Value(value=value)
+
+
+def any_of_struct(type_name: str, value: dict[str, Any]) -> Any:
+    """A message given by its fields, for one of which the generated modules know less than Envoy does.
+
+    Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/overview/extension (TypedStruct).
+    """
+    message = typed_struct_pb2.TypedStruct(type_url=f"type.googleapis.com/{type_name}")
+    message.value.update(value)
+    return any_of(message)

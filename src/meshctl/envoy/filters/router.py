@@ -11,5 +11,6 @@ from meshctl.plan.model import HttpListener
 def build(listener: HttpListener) -> Any:
     """The router of a listener."""
     del listener
-    config = pb.router_pb2.Router()
+    # What it would count by status and time of each request is counted better where the request is over (signals).
+    config = pb.router_pb2.Router(dynamic_stats=pb.bool_value(False))
     return pb.http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.router", typed_config=pb.any_of(config))
