@@ -27,9 +27,11 @@ from meshctl.adapters.envoy_admin import EnvoyAdmin
 from meshctl.adapters.envoy_binary import find_envoy
 from meshctl.adapters.envoy_validate import check_plans
 from meshctl.adapters.log_files import read_logs
+from meshctl.adapters.metrics_http import HttpMetricsServer
 from meshctl.adapters.port_claims import PortClaims
 from meshctl.adapters.port_owner import explain_port, port_is_free
 from meshctl.adapters.private_files import open_private_directory
+from meshctl.adapters.process_meter import PsutilMeter
 from meshctl.adapters.processes import KeeperHost
 from meshctl.adapters.sqlite_store import SqliteStore
 from meshctl.api.server import serve
@@ -37,8 +39,11 @@ from meshctl.control.certs import CertRunner
 from meshctl.control.control_plane import ControlPlane
 from meshctl.control.engine import Engine, Parts
 from meshctl.control.events import EventLog
+from meshctl.control.exporter import Exporter, MetricsParts
 from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
+from meshctl.control.metrics import expose, running_sidecars
+from meshctl.control.metrics_reader import MetricsReader
 from meshctl.control.probes import run_probe
 from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
@@ -222,6 +227,22 @@ def _make_parts(
         make_identity=make_identity,
         health=HealthReader(
             admin=admin, sidecars=engine.checked_sidecars, report=engine.take_check, on_error=engine.report_bug
+        ),
+        metrics=MetricsParts(
+            reader=MetricsReader(
+                admin=admin,
+                sidecars=lambda: running_sidecars(engine),
+                known=lambda: engine.nodes,
+                clock=clock,
+                on_error=engine.report_bug,
+            ),
+            meter=PsutilMeter(),
+            exporter=Exporter(
+                server=HttpMetricsServer(),
+                mesh=lambda: engine.mesh,
+                expose=lambda accept: expose(engine, accept),
+                events=events,
+            ),
         ),
         events=events,
         clock=clock,

@@ -368,3 +368,42 @@ class LogReader(Protocol):
     ) -> AsyncIterator[LogEntry]:
         """Lines of the files that ``paths`` gives by process name; asked again while it follows."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What a process uses: ``cpu`` in cores since it was last measured (None at first), ``memory`` resident bytes."""
+
+    cpu: float | None
+    memory: int
+
+
+class ProcessMeter(Protocol):
+    """Measures what processes use."""
+
+    def measure(self, pids: Mapping[str, int]) -> Mapping[str, Use]:
+        """What those of these processes that live use, by the same names."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposition:
+    """Metrics as text, and the type of that text."""
+
+    text: str
+    content_type: str
+
+
+class MetricsServer(Protocol):
+    """Lets a monitoring system read the metrics over HTTP."""
+
+    async def open(self, port: int, expose: Callable[[str], Exposition]) -> None:
+        """Listen on a port of loopback, and nowhere else from now on; ``expose`` takes what the reader accepts.
+
+        Raises OSError when it cannot listen there.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Listen no more."""
+        ...

@@ -133,6 +133,18 @@ async def test_every_call_about_policies_answers_its_shape(client: MeshClient, b
     assert backend.asked[-1] == ("policies.explain", question)
 
 
+async def test_every_call_about_metrics_answers_its_shape(client: MeshClient, backend: FakeBackend) -> None:
+    fake, calls = backend.metrics, client.metrics
+    assert await calls.get() == fake.found
+    assert backend.asked[-1:] == [("metrics.get", ("", "", 10.0, None, False))]
+    await calls.get("checkout", "v2", 60, until=1234.5, buckets=True)
+    assert backend.asked[-1:] == [("metrics.get", ("checkout", "v2", 60.0, 1234.5, True))]
+    assert [item async for item in calls.stream("checkout", interval=0.5)] == [fake.found] * fake.repeats
+    assert backend.asked[-1:] == [("metrics.stream", ("checkout", "", 10.0, 0.5))]
+    assert await calls.history("checkout", window=300, step=5) == fake.past
+    assert backend.asked[-1:] == [("metrics.history", ("checkout", 300.0, 5.0))]
+
+
 async def test_logs_pass_every_choice_on(client: MeshClient, backend: FakeBackend) -> None:
     backend.lines = [make_line("checkout-v1-1", "a & b=c"), make_line("payment-v1-1", "other")]
     found = [

@@ -13,6 +13,7 @@ from tests.fakes.circuits import FakeCircuits
 
 from meshctl.errors import MeshctlError, NotFoundError
 from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Explanation
+from meshctl.wire.metrics import Figures, History, Metrics, Point, ProcessUse, Row, Series, SidecarFigures
 from meshctl.wire.models import (
     AppliedResult,
     CallTarget,
@@ -278,6 +279,104 @@ class FakePolicies:
         )
 
 
+def make_row(destination: str, version: str = "", *, source: str = "", **changes: Any) -> Row:
+    """A row of ten requests a second, one in a hundred of which failed."""
+    values: dict[str, object] = {
+        "requests": 100,
+        "failures": 1,
+        "retries": 4,
+        "rate": 10.0,
+        "success": 0.99,
+        "p50_ms": 4.2,
+        "p90_ms": 18.0,
+        "p95_ms": 31.0,
+        "p99_ms": 1250.0,
+        "statuses": {"200": 99, "503": 1},
+        "reasons": {"UH": 1},
+        "sent_rate": 1200.0,
+        "received_rate": 34000.0,
+        "active": 2,
+        "connections": 3,
+        "secured": True,
+        "age_s": 0.4,
+        "served": Figures(requests=104, failures=5, rate=10.4, success=0.951923, p99_ms=900.0),
+    }
+    return Row(source=source, destination=destination, version=version, **{**values, **changes})
+
+
+def make_idle_row(destination: str, version: str = "", *, source: str = "", **changes: Any) -> Row:
+    """A row in whose window there was no request."""
+    values: dict[str, object] = {"rate": 0.0, "active": 0, "connections": 0, "secured": True, "age_s": 0.4}
+    return Row(source=source, destination=destination, version=version, **{**values, **changes})
+
+
+def make_metrics(**changes: object) -> Metrics:
+    """The shop's figures: checkout in two versions, payment without traffic, its caller's sidecar silent for long."""
+    old: dict[str, Any] = {"stale": ["checkout"], "age_s": 12.3, "rate": None, "active": None, "connections": None}
+    values: dict[str, object] = {
+        "time": T0 + 60,
+        "window_s": 10.0,
+        "services": [make_row("checkout"), make_row("frontend", secured=False), make_idle_row("payment", **old)],
+        "versions": [
+            make_row("checkout", "v1", rate=9.0, requests=90),
+            make_idle_row("checkout", "v2"),
+            make_row("frontend", "v1", secured=False),
+            make_idle_row("payment", "v1", **old),
+        ],
+        "edges": [
+            make_idle_row("payment", source="checkout", **old),
+            make_row("checkout", source="frontend", circuit="half_open", ejected=1),
+            make_row("frontend", source="gateway", secured=False),
+        ],
+        "routes": [make_row("checkout", route="checkout")],
+        "flows": [make_row("checkout", "v1", source="frontend", route="checkout")],
+        "instances": [make_row("checkout", "v1", instance="checkout-v1-1", served=None)],
+        "sidecars": [
+            SidecarFigures(sidecar="checkout", age_s=12.3, stale=True, error="it hangs", resets=0),
+            SidecarFigures(sidecar="frontend", age_s=0.4, stale=False, error="", resets=1),
+            SidecarFigures(sidecar="gateway", age_s=0.4, stale=False, error="", resets=0),
+            SidecarFigures(sidecar="payment", age_s=None, stale=True, error="", resets=0),
+        ],
+        "processes": [ProcessUse(name="checkout-v1-1", service="checkout", pid=4001, cpu=0.25, memory=50_000_000)],
+    }
+    return Metrics(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class FakeMetrics:
+    """Fits api.backend.MetricsBackend: always the same figures; a stream gives ``repeats`` of them."""
+
+    def __init__(self, note: Callable[[str, object], None]) -> None:
+        self._note = note
+        self.found = make_metrics()
+        self.repeats = 2
+        point = Point(time=T0 + 60, requests=10, failures=0, rate=10.0, success=1.0, p50_ms=4.0, p99_ms=9.0)
+        series = Series(source="frontend", destination="checkout", version="v1", points=[point])
+        self.past = History(time=T0 + 60, step_s=1.0, series=[series])
+
+    def get(
+        self,
+        service: str = "",
+        version: str = "",
+        window: float = 10.0,
+        *,
+        until: float | None = None,
+        buckets: bool = False,
+    ) -> Metrics:
+        self._note("metrics.get", (service, version, window, until, buckets))
+        return self.found
+
+    async def stream(
+        self, service: str = "", version: str = "", window: float = 10.0, interval: float = 1.0
+    ) -> AsyncIterator[Metrics]:
+        self._note("metrics.stream", (service, version, window, interval))
+        for _ in range(self.repeats):
+            yield self.found
+
+    def history(self, service: str = "", *, window: float = 60.0, step: float = 1.0) -> History:
+        self._note("metrics.history", (service, window, step))
+        return self.past
+
+
 @dataclass(kw_only=True)
 class FakeBackend:
     """Fits api.backend.Backend. ``asked`` keeps every call that changes something; ``failures`` maps the name of a
@@ -304,11 +403,13 @@ class FakeBackend:
     authorization: FakeAuthorization = field(init=False)
     policies: FakePolicies = field(init=False)
     circuits: FakeCircuits = field(init=False)
+    metrics: FakeMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         self.authorization = FakeAuthorization(self._note)
         self.policies = FakePolicies(self._note)
         self.circuits = FakeCircuits(self._note, T0)
+        self.metrics = FakeMetrics(self._note)
 
     def _note(self, name: str, what: object = None) -> None:
         self.asked.append((name, what))

@@ -7,7 +7,8 @@ otherwise.  Time is real and short: probes and checks answer at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,11 @@ from meshctl.control.certs import CertRunner
 from meshctl.control.control_plane import ControlPlane
 from meshctl.control.engine import Engine, Parts
 from meshctl.control.events import EventLog
+from meshctl.control.exporter import Exporter, MetricsParts
 from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
+from meshctl.control.metrics import expose, running_sidecars
+from meshctl.control.metrics_reader import MetricsReader
 from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
 from meshctl.control.topology import PortProbe, Topology
@@ -35,10 +39,34 @@ from meshctl.envoy.translate import Credentials
 from meshctl.errors import RejectedError, WaitTimeoutError
 from meshctl.lifecycle.model import InstanceSpec
 from meshctl.lifecycle.specs import Surroundings, sidecar_name
-from meshctl.ports import StateStore
+from meshctl.ports import Exposition, StateStore, Use
 from meshctl.spec.schema import Mesh, Probe
 from meshctl.wire.models import AppliedResult, SourceFileShape, UpRequest
 from meshctl.wire.paths import MeshPaths
+
+
+class FakeMeter:
+    """Every process uses as much."""
+
+    def measure(self, pids: Mapping[str, int]) -> Mapping[str, Use]:
+        return {name: Use(cpu=0.5, memory=2**20) for name in pids}
+
+
+class FakeMetricsServer:
+    """Listens where it is told, unless the port is in ``taken``."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.taken: set[int] = set()
+
+    async def open(self, port: int, expose: Callable[[str], Exposition]) -> None:
+        self.port = 0
+        if port in self.taken:
+            raise OSError(98, "Address already in use")
+        self.port, self.expose = port, expose
+
+    async def close(self) -> None:
+        self.port = 0
 
 
 class FakeSidecars:
@@ -57,6 +85,7 @@ class FakeSidecars:
         self.failing: set[str] = set()
         self.retried: list[str] = []
         self.asked = 0
+        self.counted: dict[str, dict[str, int]] = {}
 
     def publish(self, snapshot: Snapshot) -> None:
         self.snapshots[snapshot.node] = snapshot
@@ -96,11 +125,13 @@ class FakeSidecars:
         return replace(away, state="stale" if node in self.late else "synced", connected=True)
 
     async def get(self, socket: str, path: str) -> str:
-        """Every instance passes its check, but for those in ``failing``."""
+        """Every instance passes its check, but for those in ``failing``; counters are those in ``counted``."""
         self.asked += 1
         node = socket.removesuffix(".admin").rpartition("/")[2]
         if self.status(node).state == "disconnected":
             raise ConnectionRefusedError(socket)
+        if "format=json" in path:
+            return json.dumps({"stats": [{"name": k, "value": v} for k, v in self.counted.get(node, {}).items()]})
         names = [name for name in self.machine.processes if name.startswith(f"{node}-")]
         names += [f"{node}-ext-{number}" for number in range(1, 4)]
         return "\n".join(f"cluster.local/{name}.membership_healthy: {int(name not in self.failing)}" for name in names)
@@ -164,6 +195,22 @@ class ControlWorld:
                     sidecars=engine.checked_sidecars,
                     report=engine.take_check,
                     on_error=engine.report_bug,
+                ),
+                metrics=MetricsParts(
+                    reader=MetricsReader(
+                        admin=self.sidecars,
+                        sidecars=lambda: running_sidecars(engine),
+                        known=lambda: engine.nodes,
+                        clock=clock,
+                        on_error=engine.report_bug,
+                    ),
+                    meter=FakeMeter(),
+                    exporter=Exporter(
+                        server=FakeMetricsServer(),
+                        mesh=lambda: engine.mesh,
+                        expose=lambda accept: expose(engine, accept),
+                        events=events,
+                    ),
                 ),
                 events=events,
                 clock=clock,

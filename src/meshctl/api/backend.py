@@ -11,6 +11,7 @@ from typing import Protocol
 from meshctl.wire.authorization import AuthzAnswer, AuthzRequest
 from meshctl.wire.circuits import CircuitList, ForceRequest
 from meshctl.wire.explain import ExplainRequest, Explanation
+from meshctl.wire.metrics import History, Metrics
 from meshctl.wire.models import (
     AppliedResult,
     CallTarget,
@@ -94,6 +95,32 @@ class CircuitBackend(Protocol):
         ...
 
 
+class MetricsBackend(Protocol):
+    """What the control plane tells of the traffic; windows and steps are in seconds."""
+
+    def get(
+        self,
+        service: str = "",
+        version: str = "",
+        window: float = 10.0,
+        *,
+        until: float | None = None,
+        buckets: bool = False,
+    ) -> Metrics:
+        """The golden signals of a window that ends ``until``, or now: all, or those of one service (and version)."""
+        ...
+
+    def stream(
+        self, service: str = "", version: str = "", window: float = 10.0, interval: float = 1.0
+    ) -> AsyncIterator[Metrics]:
+        """The golden signals every ``interval`` seconds."""
+        ...
+
+    def history(self, service: str = "", *, window: float = 60.0, step: float = 1.0) -> History:
+        """Figures of each edge and version in equal steps."""
+        ...
+
+
 class Backend(Protocol):
     """The control plane of one mesh. Methods raise leaves of MeshctlError; times are seconds since the epoch."""
 
@@ -110,6 +137,11 @@ class Backend(Protocol):
     @property
     def circuits(self) -> CircuitBackend:
         """What it does with circuit breakers."""
+        ...
+
+    @property
+    def metrics(self) -> MetricsBackend:
+        """What it tells of the traffic."""
         ...
 
     def status(self) -> MeshStatus:

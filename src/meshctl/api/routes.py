@@ -15,6 +15,7 @@ from meshctl.api.authorization_routes import AUTHORIZATION_ROUTES
 from meshctl.api.backend import Backend
 from meshctl.api.calls import Answer, Call, Parameter, Route
 from meshctl.api.circuit_routes import CIRCUIT_ROUTES
+from meshctl.api.metrics_routes import METRICS_ROUTES
 from meshctl.api.policy_routes import POLICY_ROUTES
 from meshctl.errors import UsageError
 from meshctl.wire import models
@@ -275,5 +276,6 @@ ROUTES: tuple[Route, ...] = (
     *AUTHORIZATION_ROUTES,
     *POLICY_ROUTES,
     *CIRCUIT_ROUTES,
+    *METRICS_ROUTES,
 )
 """Every call of the API."""

@@ -16,6 +16,7 @@ import msgspec
 from meshctl.client.authorization import AuthorizationClient
 from meshctl.client.circuits import CircuitClient
 from meshctl.client.errors import DisconnectedError
+from meshctl.client.metrics import MetricsClient
 from meshctl.client.policies import PolicyClient
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
 from meshctl.wire import models
@@ -47,6 +48,7 @@ class MeshClient:
         self.authorization = AuthorizationClient(self._ask)
         self.policies = PolicyClient(self._ask)
         self.circuits = CircuitClient(self._ask)
+        self.metrics = MetricsClient(self._ask, self._stream)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(

@@ -27,7 +27,7 @@ from meshctl.plan.model import MeshPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.ports import CircuitFiles
 from meshctl.spec.values import format_duration
-from meshctl.wire.circuits import CircuitList, CircuitShape, ForceRequest
+from meshctl.wire.circuits import CircuitList, CircuitShape, CircuitState, ForceRequest
 from meshctl.wire.models import AppliedResult
 
 LOOK_EVERY = 0.25
@@ -64,6 +64,12 @@ class Circuits:
             raise self._unknown(service)
         found = [shape for shape in self._shapes(plan) if service in ("", shape.service)]
         return CircuitList(circuits=sorted(found, key=lambda shape: (shape.caller, shape.service)))
+
+    def states(self) -> dict[tuple[str, str], CircuitState]:
+        """The state of every breaker by caller and service; none before any ``up``."""
+        if self._engine.mesh is None:
+            return {}
+        return {(shape.caller, shape.service): shape.state for shape in self.list().circuits}
 
     async def force(self, request: ForceRequest) -> AppliedResult:
         """Hold the circuits to a service open or closed, or let them work.

@@ -15,6 +15,7 @@ import msgspec
 from meshctl.control.authorization import Authorization
 from meshctl.control.circuits import Circuits
 from meshctl.control.engine import Engine
+from meshctl.control.metrics import MetricsDesk
 from meshctl.control.observe import gateway_status, service_statuses
 from meshctl.control.policies import EnvoyCheck, Policies, accept_all
 from meshctl.control.proxies import list_proxies, read_proxy_config
@@ -29,6 +30,7 @@ from meshctl.plan.routes import GATEWAY
 from meshctl.ports import CircuitFiles, LogReader, Registration, SourceFile, TopologySource
 from meshctl.spec.keys import SERVICE_NAME, VERSION_NAME
 from meshctl.spec.validate import RESERVED
+from meshctl.wire.metrics import Metrics
 from meshctl.wire.models import (
     AppliedResult,
     CallTarget,
@@ -75,6 +77,7 @@ class ControlPlane:
         self.authorization = Authorization(engine)
         self.policies = Policies(engine, check_envoy)
         self.circuits = Circuits(engine, self.policies.changer, circuit_files)
+        self.metrics = MetricsDesk(engine, circuits=self.circuits.states)
         self._logs = logs
         self._daemon_pid = daemon_pid
         self._on_down = on_down
@@ -113,6 +116,10 @@ class ControlPlane:
             gateway=gateway_status(seen),
             services=service_statuses(seen),
         )
+
+    def get_metrics(self, service: str = "", version: str = "", window: float = 10.0) -> Metrics:
+        """The golden signals of a window of so many seconds that ends now; see MetricsDesk."""
+        return self.metrics.get(service, version, window)
 
     async def up(self, request: UpRequest) -> UpResult:
         """Commit a topology and begin to bring it into effect."""

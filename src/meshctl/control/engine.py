@@ -15,6 +15,7 @@ from meshctl.ads.status import SyncStatus
 from meshctl.control.bootstraps import Bootstraps
 from meshctl.control.draining import drain_gateway
 from meshctl.control.events import EventLog
+from meshctl.control.exporter import MetricsParts
 from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
 from meshctl.control.observe import Observed, instance_facts
@@ -61,6 +62,7 @@ class Parts:
     supervisor: Supervisor
     make_identity: Callable[[Mesh], MeshIdentity]
     health: HealthReader
+    metrics: MetricsParts
     events: EventLog
     clock: Clock
     around: Surroundings
@@ -126,6 +128,8 @@ class Engine:
             parts.events.add("mesh.adopted", "mesh", f"took over {len(parts.supervisor.views())} processes")
         self._tasks.spawn("refresh", self._refresh_forever())
         self._tasks.spawn("health", parts.health.run())
+        self._tasks.spawn("metrics", parts.metrics.reader.run())
+        self._tasks.spawn("exporter", parts.metrics.exporter.run())
         self._tasks.spawn("registrations", self._expire_forever())
         taken = TakenPorts(
             nodes=self.running_versions,

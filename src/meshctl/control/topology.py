@@ -260,6 +260,8 @@ class Topology:
         reserved: list[int] = []
         if mesh.gateway is not None:
             reserved.append(mesh.gateway.port)
+        if mesh.telemetry.prometheus is not None:
+            reserved.append(mesh.telemetry.prometheus.port)
         self._check_fixed(mesh, fixed, in_use)
         with self._probe.claims.choosing() as others:
 
@@ -289,6 +291,10 @@ class Topology:
         wanted = [(LOOPBACK, port, key) for key, port in fixed.items() if port not in ours]
         if mesh.gateway is not None and not self._gateway_unchanged(mesh, in_use):
             wanted.append((mesh.gateway.host, mesh.gateway.port, "the gateway"))
+        prometheus = mesh.telemetry.prometheus
+        before = self.declared.telemetry.prometheus if self.declared is not None else None
+        if prometheus is not None and prometheus != before:
+            wanted.append((LOOPBACK, prometheus.port, "the Prometheus endpoint"))
         for host, port, key in wanted:
             why = self._probe.explain(host, port)
             if why:

@@ -26,6 +26,7 @@ from meshctl.spec.shapes import (
     Table,
     Text,
 )
+from meshctl.spec.telemetry_keys import TELEMETRY
 from meshctl.spec.values import format_duration
 
 PORT = Integer(minimum=1, maximum=65535)
@@ -343,6 +344,7 @@ TOPOLOGY = Table(
             default="allow_any",
         ),
         Key(name="gateway", shape=GATEWAY, doc="The proxy that lets the outside in. Default: none."),
+        Key(name="telemetry", shape=TELEMETRY, doc="Where telemetry goes besides to meshctl itself."),
         Key(name="defaults", shape=DEFAULTS, doc="Policies under those of every service."),
         _BLOCK_KEY,
         Key(

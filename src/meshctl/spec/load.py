@@ -22,6 +22,7 @@ from meshctl.spec.reader import Fields
 from meshctl.spec.readers.policies import read_policies
 from meshctl.spec.readers.processes import Folders
 from meshctl.spec.readers.services import ELSEWHERE, read_gateway, read_service
+from meshctl.spec.readers.telemetry import read_telemetry
 from meshctl.spec.report import Report
 from meshctl.spec.schema import Mesh
 from meshctl.spec.service_mesh import check_block, lay_policies
@@ -154,6 +155,7 @@ def _read_mesh(root: MapNode, files: Iterable[SourceFile], report: Report) -> Me
             for key, entry in entries.items()
         },
         defaults=defaults,
+        telemetry=read_telemetry(fields.node("telemetry"), fields.key_place("telemetry"), report),
     )
 
 

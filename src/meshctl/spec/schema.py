@@ -13,6 +13,7 @@ from typing import Literal
 from meshctl.errors import Where
 from meshctl.spec.policy_schema import Policies
 from meshctl.spec.routing_schema import Mirror, RouteRule, Sticky
+from meshctl.spec.telemetry_schema import Telemetry
 
 Protocol = Literal["http", "grpc", "tcp"]
 Condition = Literal["started", "healthy", "completed_successfully"]
@@ -157,3 +158,4 @@ class Mesh:
     gateway: Gateway | None
     services: Mapping[str, Service]
     defaults: Policies = field(default_factory=Policies)
+    telemetry: Telemetry = field(default_factory=Telemetry)

@@ -172,6 +172,10 @@ def _check_ports(mesh: Mesh, root: MapNode, report: Report) -> None:
     owners: dict[int, list[tuple[str, Where]]] = {}
     if mesh.gateway is not None and mesh.gateway.port:
         owners[mesh.gateway.port] = [("the gateway", key_place(root, "gateway", "port"))]
+    prometheus = mesh.telemetry.prometheus
+    if prometheus is not None and prometheus.port:
+        place = key_place(root, "telemetry", "prometheus", "port")
+        owners.setdefault(prometheus.port, []).append(("the Prometheus endpoint", place))
     for service in mesh.services.values():
         for version in service.versions.values():
             if version.port is None:

@@ -1,0 +1,1 @@
+"""Numbers back from the sidecars: their stats read, rolled up over time, and told as golden signals.  Pure."""
