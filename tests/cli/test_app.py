@@ -126,7 +126,7 @@ def test_a_bug_is_one_line_without_debug(project: Path, run_cli: RunCli, monkeyp
     assert "Traceback" in run_cli("status").stderr
 
 
-@pytest.mark.parametrize("words", [("stat",), ("status", "--bogus"), ("logs", "-n", "x"), ("status", "-o", "xml")])
+@pytest.mark.parametrize("words", [("statu",), ("status", "--bogus"), ("logs", "-n", "x"), ("status", "-o", "xml")])
 def test_misused_words_are_exit_2(words: tuple[str, ...], project: Path, run_cli: RunCli) -> None:
     outcome = run_cli(*words)
     assert (outcome.code, outcome.stdout) == (2, "")
@@ -274,7 +274,7 @@ def test_the_shell_gets_commands_and_names(served: ServedMesh) -> None:
         assert done.stderr == ""
         return done.stdout.split()
 
-    assert complete("meshctl sta") == ["status"]
+    assert complete("meshctl statu") == ["status"]
     assert complete("meshctl status ch") == ["checkout"]
 
 

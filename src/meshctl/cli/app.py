@@ -40,6 +40,8 @@ VERBS = (
     Verb("up", "up", PANEL_RUN, "Start the mesh, or bring what changed in its files into effect."),
     Verb("down", "down", PANEL_RUN, "Stop everything."),
     Verb("status", "status", PANEL_SEE, "Show services, instances and sidecars."),
+    Verb("stat", "stat", PANEL_SEE, "Show success, rate and latency of services."),
+    Verb("edges", "stat", PANEL_SEE, "Show who calls whom, how secured, and how it goes."),
     Verb("logs", "logs", PANEL_SEE, "Show what services and sidecars wrote."),
     Verb("events", "events", PANEL_SEE, "Show what happened, in order."),
     Verb("call", "call", PANEL_SEE, "Send a request as a service would, through its sidecar."),
