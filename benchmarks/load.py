@@ -21,8 +21,10 @@ class Outcome:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def drive(host: str, port: int, *, requests: int, connections: int, name: str = "app") -> Outcome:
-    """Send so many requests in all and wait for every answer."""
+async def drive(
+    host: str, port: int, *, requests: int, connections: int, name: str = "app", pause: float = 0.0
+) -> Outcome:
+    """Send so many requests in all and wait for every answer; each connection pauses so many seconds after one."""
     request = f"GET / HTTP/1.1\r\nhost: {name}\r\n\r\n".encode()
     left = requests
     taken: list[float] = []
@@ -40,6 +42,8 @@ async def drive(host: str, port: int, *, requests: int, connections: int, name: 
             at = lower.index(b"content-length:") + 15
             await reader.readexactly(int(lower[at : lower.index(b"\r", at)]))
             taken.append(time.perf_counter() - start)
+            if pause:
+                await asyncio.sleep(pause)
             if not head.startswith(b"HTTP/1.1 200"):
                 bad += 1
         writer.close()

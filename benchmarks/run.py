@@ -103,6 +103,53 @@ def _median_ratio(costs: Sequence[float], others: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(costs, others, strict=True))
 
 
+def measure_reading(seconds: float, rounds: int, requests: int) -> list[Figure]:
+    """What it costs the daemon, and requests, that it reads twenty sidecars each second.
+
+    The daemon is in nobody's way, so that stopping it for a moment gives a run without any reading to compare with.
+    """
+    with folder_for_mesh() as folder:
+        services = {f"app{n}": app(upstreams=[f"app{(n + 1) % 20}"]) for n in range(20)}
+        write_topology(folder, services)
+        meshctl(folder, "up", "-d", "--wait")
+        found = status(folder)
+        daemon = psutil.Process(found["daemon_pid"])
+        port = next(item for item in found["services"] if item["name"] == "app0")["upstreams"]["app1"]
+        time.sleep(5)
+        rest = _share(daemon, seconds)
+        watching = [sys.executable, "-m", "meshctl", "stat", "--watch", "-o", "json"]
+        with subprocess.Popen(watching, cwd=folder, stdout=subprocess.DEVNULL) as watcher:
+            time.sleep(3)
+            watched = _share(daemon, seconds)
+            watcher.terminate()
+        asyncio.run(drive("127.0.0.1", port, requests=1000, connections=4))
+        ratios = []
+        for _ in range(rounds):
+            with_reading = _p99(port, requests)
+            daemon.suspend()
+            try:
+                without = _p99(port, requests)
+            finally:
+                daemon.resume()
+            ratios.append(with_reading / without)
+    return [
+        Figure("CPU of the daemon, twenty sidecars at rest", rest * 100, 5, "%"),
+        Figure("CPU of the daemon while figures are watched", watched * 100, 10, "%"),
+        Figure("p99 of requests, read each second / not at all", statistics.median(ratios), 1.1, "x"),
+    ]
+
+
+def _p99(port: int, requests: int) -> float:
+    """Seconds, under a load that leaves the machine time for other things."""
+    return asyncio.run(drive("127.0.0.1", port, requests=requests, connections=4, pause=0.008)).quantile(0.99)
+
+
+def _share(process: psutil.Process, seconds: float) -> float:
+    before, start = sum(process.cpu_times()[:2]), time.perf_counter()
+    time.sleep(seconds)
+    return float(sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - start)
+
+
 def measure_startup(rounds: int) -> list[Figure]:
     """``up --wait`` of ten trivial services, less what the services need to start by themselves."""
     over = []
@@ -199,6 +246,7 @@ def main() -> int:
     figures: list[Figure] = []
     parts: tuple[Callable[[], Iterable[Figure]], ...] = (
         lambda: measure_cost(2 if quick else 7, 2000 if quick else 10000),
+        lambda: measure_reading(5 if quick else 20, 3 if quick else 15, 1000 if quick else 2000),
         lambda: measure_startup(1 if quick else 3),
         lambda: measure_route_change(10 if quick else 200),
     )
