@@ -1,7 +1,7 @@
 """Reads the counters of every sidecar each second and rolls them up.  I/O.
 
-Sidecars are read at the same time; one that hangs is left to answer later, holds up none of the others, and its figures
-are known to be old. A sidecar at rest gives the same answer again, which is then not even looked at.
+No sidecar waits for another: one that hangs is left to answer later, and its figures are known to be old. A sidecar
+at rest gives the same answer again, which is then not even looked at.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from meshctl.telemetry.stats import Stats, read_stats
 
 PERIOD = 1.0
 """Seconds from one reading to the next."""
+
+_SPREAD = 0.7
+# Seconds over which the sidecars are read one after the other: all at once they would keep the machine busy for long
+# enough that requests of that moment are among the slowest of their second.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +79,12 @@ class MetricsReader:
             while True:
                 # On the second, so that windows of whole seconds hold as many readings as they have seconds.
                 await self._wait(PERIOD - self.now() % PERIOD)
-                self.begin_reading()
+                self.begin_reading(spread=_SPREAD)
         finally:
             await self._tasks.close()
 
-    def begin_reading(self) -> list[asyncio.Task[None]]:
-        """Begin to read every sidecar that is not being read yet."""
+    def begin_reading(self, *, spread: float = 0.0) -> list[asyncio.Task[None]]:
+        """Begin to read every sidecar that is not being read yet, each in its turn within ``spread`` seconds."""
         sidecars = self._sidecars()
         known = self._known()
         self.rollup = forget(self.rollup, known)
@@ -89,14 +93,18 @@ class MetricsReader:
         for gone in self._answers.keys() - known:
             del self._answers[gone]
         begun = []
-        for name, process in sidecars.items():
+        for index, (name, process) in enumerate(sidecars.items()):
             if name not in self._reading:
                 self._reading.add(name)
-                begun.append(self._tasks.spawn(f"metrics {name}", self._read(name, process)))
+                begun.append(
+                    self._tasks.spawn(f"metrics {name}", self._read(name, process, index * spread / len(sidecars)))
+                )
         return begun
 
-    async def _read(self, name: str, process: SidecarProcess) -> None:
+    async def _read(self, name: str, process: SidecarProcess, delay: float) -> None:
         try:
+            if delay > 0:
+                await self._wait(delay)
             answer = await self._admin.get(process.socket, STATS_PATH)
             before = self._answers.get(name)
             stats = before[1] if before is not None and before[0] == answer else read_stats(answer)

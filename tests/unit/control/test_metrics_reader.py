@@ -120,6 +120,7 @@ async def test_sidecars_that_left_are_forgotten() -> None:
 async def test_readings_are_on_the_second() -> None:
     sidecars, clock = Sidecars(), FakeClock()
     waits: list[float] = []
+    del sidecars.counts["b"]
 
     async def wait(seconds: float) -> None:
         waits.append(seconds)
@@ -144,3 +145,21 @@ def test_a_reader_is_given_the_format_that_it_takes() -> None:
         text="# EOF\n", content_type=OPENMETRICS
     )
     assert make_exposition(Rollup(), None, "*/*", 0.0).content_type == CLASSIC
+
+
+async def test_sidecars_are_read_one_after_the_other() -> None:
+    sidecars, clock = Sidecars(), FakeClock()
+    reader = MetricsReader(
+        admin=sidecars,
+        sidecars=sidecars.running,
+        known=lambda: frozenset(sidecars.counts),
+        clock=clock,
+        on_error=lambda *_: None,
+        wait=clock.wait,
+    )
+    tasks = reader.begin_reading(spread=0.6)
+    await clock.settle()
+    assert sidecars.asked == ["a"]
+    await clock.advance(0.3)
+    assert sidecars.asked == ["a", "b"]
+    await asyncio.gather(*tasks)
