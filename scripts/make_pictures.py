@@ -1,11 +1,14 @@
 """Make the pictures of the documentation: real commands on the example shop, drawn as they look in a terminal.
 
+Pictures of ``meshctl top`` are taken of the application itself, without a terminal, while orders are placed.
+
 ``python scripts/make_pictures.py`` starts the shop in a temporary folder, on the port ``GATEWAY_PORT`` (8080 unless it
 is set), runs the commands of ``PICTURES``, writes ``docs/pictures/*.svg`` and takes the shop down.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import io
 import os
@@ -16,10 +19,16 @@ import subprocess
 import sys
 import tempfile
 import termios
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
+
+from meshctl.client.client import MeshClient
+from meshctl.tui.app import TopApp
+from meshctl.tui.reader import through_client
+from meshctl.wire.paths import locate
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "pictures"
@@ -31,6 +40,17 @@ PICTURES: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("order", 106, ("python examples/shop/place_orders.py --count 40 --rate 20",)),
 )
 """(name, width in columns, commands)."""
+
+TOP_PICTURES: tuple[tuple[str, tuple[int, int], tuple[str, ...]], ...] = (
+    ("top", (146, 14), ()),
+    ("top-narrow", (80, 24), ()),
+    ("top-wide", (200, 50), ("2",)),
+    ("top-service", (110, 24), ("down", "down", "enter")),
+)
+"""(name, columns and lines, keys that are pressed first)."""
+
+_ORDERS = ("examples/shop/place_orders.py", "--count", "400", "--rate", "8")
+_ORDERS_SECONDS = 45
 
 
 def main() -> int:
@@ -47,6 +67,7 @@ def main() -> int:
                 for command in commands:
                     shown[command] = _run(command, width, folder, environ)
                 _draw(name, width, [(command, shown[command]) for command in commands])
+            _take_pictures_of_top(folder, environ)
         finally:
             subprocess.run(["meshctl", "down", "-q"], cwd=folder, env=environ, check=True)
     return 0
@@ -75,6 +96,40 @@ def _run(command: str, width: int, folder: str, environ: dict[str, str]) -> str:
     return (messages + bytes(data)).decode().replace("\r\n", "\n")
 
 
+def _take_pictures_of_top(folder: str, environ: dict[str, str]) -> None:
+    port = environ.get("GATEWAY_PORT", "8080")
+    orders = subprocess.Popen(
+        [sys.executable, *_ORDERS, "--url", f"http://127.0.0.1:{port}"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            orders.wait(_ORDERS_SECONDS)  # so that there is something to see in the sparklines
+        for name, size, keys in TOP_PICTURES:
+            _write(name, asyncio.run(_take_picture(folder, size, keys)))
+    finally:
+        orders.terminate()
+        orders.wait()
+
+
+async def _take_picture(folder: str, size: tuple[int, int], keys: tuple[str, ...]) -> str:
+    paths = locate(folder, environ=os.environ, uid=os.getuid())
+    app = TopApp(
+        connect=through_client(lambda: MeshClient(paths.api_socket, directory=folder)),
+        orphans=lambda: False,
+        window=10.0,
+    )
+    async with app.run_test(size=size) as pilot:
+        while app.snapshot is None or app.history is None:
+            await pilot.pause(0.1)
+        await pilot.pause()
+        await pilot.press(*keys)
+        await pilot.pause()
+        return app.export_screenshot(title="meshctl top")
+
+
 def _draw(name: str, width: int, session: list[tuple[str, str]]) -> None:
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for number, (command, output) in enumerate(session):
@@ -82,7 +137,10 @@ def _draw(name: str, width: int, session: list[tuple[str, str]]) -> None:
             console.print()
         console.print(Text.assemble(("$ ", "bright_black"), (command, "bold")))
         console.print(Text.from_ansi(output.rstrip("\n")), soft_wrap=False)
-    svg = console.export_svg(title="meshctl", unique_id=name)
+    _write(name, console.export_svg(title="meshctl", unique_id=name))
+
+
+def _write(name: str, svg: str) -> None:
     # The picture needs nothing from elsewhere: the reader's own monospaced font is used.
     svg = re.sub(r"\s*@font-face \{[^}]*\}", "", svg)
     svg = svg.replace("Fira Code", "ui-monospace").replace("<svg ", '<svg xml:space="preserve" ', 1)

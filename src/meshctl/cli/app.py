@@ -42,6 +42,7 @@ VERBS = (
     Verb("status", "status", PANEL_SEE, "Show services, instances and sidecars."),
     Verb("stat", "stat", PANEL_SEE, "Show success, rate and latency of services."),
     Verb("edges", "stat", PANEL_SEE, "Show who calls whom, how secured, and how it goes."),
+    Verb("top", "top", PANEL_SEE, "Show the traffic live: rates, success, latency, by service and edge."),
     Verb("logs", "logs", PANEL_SEE, "Show what services and sidecars wrote."),
     Verb("events", "events", PANEL_SEE, "Show what happened, in order."),
     Verb("call", "call", PANEL_SEE, "Send a request as a service would, through its sidecar."),

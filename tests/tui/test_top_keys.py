@@ -1,0 +1,269 @@
+"""What every key does, and that ``top`` outlives the control plane, a resize and its own bugs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.fakes.mesh_reader import FakeMesh, make_row
+from tests.support.top_screen import open_top, read_screen, top_of, until
+from textual.widgets import RichLog
+
+from meshctl.errors import NotRunningError
+from meshctl.tui.app import INTERRUPTED
+from meshctl.tui.grid import Grid
+from meshctl.tui.requests import TapRow
+from meshctl.tui.screens import LogScreen, TextScreen
+from meshctl.tui.subjects import Subject
+from meshctl.tui.view import KEYS, View
+
+CHECKOUT = Subject(kind="service", service="checkout")
+
+
+def names(pilot: object) -> list[str]:
+    grid = top_of(pilot)._grid  # type: ignore[arg-type]
+    return [row.cells[0].text for row in grid.table.rows]
+
+
+async def test_tabs_by_number_and_around_by_tab() -> None:
+    async with open_top(FakeMesh()) as pilot:
+        for key, tab in (
+            ("2", "edges"),
+            ("3", "versions"),
+            ("1", "services"),
+            ("tab", "edges"),
+            ("shift+tab", "services"),
+        ):
+            await pilot.press(key)
+            assert top_of(pilot).view.tab == tab
+        await pilot.press("shift+tab")
+        assert top_of(pilot).view.tab == "versions"
+
+
+async def test_enter_goes_in_and_escape_comes_back_to_the_same_row() -> None:
+    async with open_top(FakeMesh()) as pilot:
+        await pilot.press("down", "down", "enter")
+        assert top_of(pilot).view.path == (Subject(kind="service", service="payment"),)
+        assert "services \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} payment" in read_screen(pilot)
+        await pilot.press("escape")
+        assert top_of(pilot).view.path == ()
+        assert names(pilot)[top_of(pilot)._grid.cursor] == "payment"
+
+
+@pytest.mark.parametrize(("key", "step"), [("down", 1), ("j", 1), ("end", 2), ("pagedown", 2), ("up", 0), ("k", 0)])
+async def test_keys_move_the_cursor_within_the_table(key: str, step: int) -> None:
+    async with open_top(FakeMesh()) as pilot:
+        await pilot.press(key)
+        assert top_of(pilot)._grid.cursor == step
+        await pilot.press("home")
+        assert top_of(pilot)._grid.cursor == 0
+
+
+async def test_arrows_choose_the_sorted_column_and_r_turns_it_round() -> None:
+    async with open_top(FakeMesh(), size=(200, 50)) as pilot:
+        await pilot.press(*["right"] * 4)
+        assert top_of(pilot).view.sort.key == "rps"
+        assert names(pilot) == ["checkout", "payment", "frontend"]
+        assert "RPS▼" in read_screen(pilot)
+        await pilot.press("r")
+        assert names(pilot) == ["frontend", "payment", "checkout"]
+        assert "RPS▲" in read_screen(pilot)
+        await pilot.press("left")
+        assert top_of(pilot).view.sort.key == "health"
+
+
+async def test_a_click_on_a_title_sorts_and_again_turns_round() -> None:
+    async with open_top(FakeMesh(), size=(200, 50)) as pilot:
+        heads = top_of(pilot)._grid.table.heads
+        left = sum(head.width + 2 for head in heads[: [head.key for head in heads].index("p99")])
+        await pilot.click(Grid, offset=(left + 1, 0))
+        assert top_of(pilot).view.sort.key == "p99"
+        assert top_of(pilot).view.sort.descending
+        await pilot.click(Grid, offset=(left + 1, 0))
+        assert not top_of(pilot).view.sort.descending
+
+
+async def test_a_click_goes_to_a_row_and_one_more_opens_it() -> None:
+    async with open_top(FakeMesh()) as pilot:
+        await pilot.click(Grid, offset=(2, 3))
+        assert top_of(pilot)._grid.cursor == 2
+        await pilot.click(Grid, offset=(2, 3))
+        assert top_of(pilot).view.path == (Subject(kind="service", service="payment"),)
+
+
+async def test_the_cursor_stays_on_its_row_when_figures_change_the_order() -> None:
+    mesh = FakeMesh()
+    async with open_top(mesh, size=(200, 50)) as pilot:
+        await pilot.press(*["right"] * 4)
+        assert names(pilot)[top_of(pilot)._grid.cursor] == "checkout"
+        mesh.publish(services=[make_row(destination="payment", rate=900.0), make_row(destination="checkout", rate=1.0)])
+        await until(pilot, lambda: names(pilot)[0] == "payment")
+        assert names(pilot)[top_of(pilot)._grid.cursor] == "checkout"
+
+
+async def test_a_filter_is_typed_kept_and_dropped() -> None:
+    async with open_top(FakeMesh()) as pilot:
+        await pilot.press("slash", *"pay")
+        assert names(pilot) == ["payment"]
+        await pilot.press("enter")
+        assert names(pilot) == ["payment"]
+        assert "hidden by the filter 'pay'" in read_screen(pilot)
+        await pilot.press("escape")
+        assert len(names(pilot)) == 3
+        await pilot.press("slash", *"q", "escape")
+        assert len(names(pilot)) == 3
+        assert top_of(pilot).is_running
+
+
+@pytest.mark.parametrize("key", ["p", "space"])
+async def test_pause_holds_figures_still_and_says_so(key: str) -> None:
+    mesh = FakeMesh()
+    async with open_top(mesh) as pilot:
+        await pilot.press(key)
+        assert "PAUSED" in read_screen(pilot)
+        before = top_of(pilot).snapshot
+        mesh.publish(services=[make_row(destination="checkout", rate=777.0)])
+        await until(pilot, lambda: top_of(pilot).feed.metrics is mesh.metrics)
+        assert top_of(pilot).snapshot is before
+        await pilot.press(key)
+        assert "777" in read_screen(pilot)
+
+
+async def test_logs_are_those_of_the_row_and_of_sidecars_on_demand() -> None:
+    mesh = FakeMesh()
+    async with open_top(mesh) as pilot:
+        await pilot.press("l")
+        await until(pilot, lambda: "checkout-v1-1 | listening" in read_screen(pilot))
+        assert isinstance(pilot.app.screen, LogScreen)
+        await pilot.press("p")
+        assert not pilot.app.screen.query_one(RichLog).auto_scroll
+        await pilot.press("space", "s")
+        await until(pilot, lambda: ("logs", "checkout", "True") in mesh.asked)
+        await pilot.press("escape")
+        assert len(pilot.app.screen_stack) == 1
+    assert mesh.asked[0] == ("logs", "checkout", "False")
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [("d", "policies in force, revision 4"), ("y", "# state and figures"), ("question_mark", "Keys"), ("f1", "Keys")],
+)
+async def test_texts_open_and_escape_closes_them(key: str, shown: str) -> None:
+    async with open_top(FakeMesh(), size=(120, 60)) as pilot:
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(pilot.app.screen, TextScreen))
+        assert shown in read_screen(pilot)
+        await pilot.press("escape")
+        assert not isinstance(pilot.app.screen, TextScreen)
+
+
+@pytest.mark.parametrize(("key", "code"), [("q", 0), ("ctrl+c", INTERRUPTED)])
+@pytest.mark.parametrize("above", [(), ("question_mark",), ("l",), ("enter",)])
+async def test_it_is_left_from_everywhere(key: str, code: int, above: tuple[str, ...]) -> None:
+    async with open_top(FakeMesh()) as pilot:
+        await pilot.press(*above, key)
+        await until(pilot, lambda: not top_of(pilot).is_running or top_of(pilot)._exit)
+        assert top_of(pilot).return_value == code
+
+
+def test_every_key_has_its_test() -> None:
+    tested = "tab next_tab previous_tab open go_back filter sort_left sort_right reverse pause"
+    tested += " logs describe yaml help leave interrupt"
+    assert {key.action for key in KEYS} == set(tested.split())
+
+
+async def test_it_outlives_a_control_plane_that_is_killed() -> None:
+    mesh = FakeMesh()
+    async with open_top(mesh, orphans=lambda: True) as pilot:
+        mesh.kill()
+        await until(pilot, lambda: top_of(pilot).feed.link == "reconnecting")
+        assert "RECONNECTING" in read_screen(pilot)
+        assert "checkout" in read_screen(pilot)
+        mesh.start()
+        await until(pilot, lambda: top_of(pilot).feed.link == "live")
+        assert "RECONNECTING" not in read_screen(pilot)
+
+
+async def test_it_tells_of_a_mesh_that_went_down_and_goes_on_with_the_next() -> None:
+    mesh = FakeMesh()
+    async with open_top(mesh) as pilot:
+        mesh.stop()
+        await until(pilot, lambda: top_of(pilot).feed.link == "down")
+        assert "the mesh is down" in read_screen(pilot)
+        mesh.start()
+        await until(pilot, lambda: top_of(pilot).feed.link == "live")
+
+
+async def test_a_control_plane_that_hangs_is_left_and_tried_again() -> None:
+    mesh = FakeMesh()
+    async with open_top(mesh) as pilot:
+        top_of(pilot).feed._patience = 0.05
+        mesh.publish()
+        await until(pilot, lambda: top_of(pilot).feed.link == "reconnecting")
+        await until(pilot, lambda: mesh.connects > 1)
+
+
+async def test_another_size_shows_other_columns() -> None:
+    async with open_top(FakeMesh(), size=(80, 24)) as pilot:
+        assert "MEM" not in read_screen(pilot).splitlines()[2]
+        await pilot.resize_terminal(200, 50)
+        await until(pilot, lambda: "MEM" in read_screen(pilot).splitlines()[2])
+        await pilot.resize_terminal(20, 6)
+        await pilot.pause()
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "MEM" not in read_screen(pilot).splitlines()[2] and "SERVICE" in read_screen(pilot))
+
+
+async def test_a_sidecar_that_hangs_is_named_with_the_age_of_its_figures() -> None:
+    async with open_top(FakeMesh(), size=(200, 50)) as pilot:
+        assert "sidecar payment has not answered for 14s: did not answer within 2 s" in read_screen(pilot)
+        await pilot.press("end", "enter")
+        assert "14s old" in read_screen(pilot)
+
+
+async def test_a_bug_is_raised_and_not_drawn() -> None:
+    class OddError(RuntimeError):
+        pass
+
+    with pytest.raises(OddError):  # noqa: PT012
+        async with open_top(FakeMesh()) as pilot:
+            top_of(pilot).call_later(_fail, OddError("odd"))
+            await until(pilot, lambda: top_of(pilot)._exception is not None)
+            assert top_of(pilot)._exit_renderables == []
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+async def test_a_tap_runs_only_while_its_tab_is_shown() -> None:
+    taps: list[str] = []
+
+    async def tap() -> AsyncIterator[TapRow]:
+        taps.append("begun")
+        try:
+            await asyncio.Event().wait()
+            yield TapRow(time=0.0, source="", destination="", method="", path="", status=0, duration_ms=0.0)
+        finally:
+            taps.append("ended")
+
+    async with open_top(FakeMesh(), tap=tap) as pilot:
+        assert taps == []
+        await pilot.press("4")
+        await until(pilot, lambda: taps == ["begun"])
+        assert "waiting for requests" in read_screen(pilot)
+        await pilot.press("1")
+        await until(pilot, lambda: taps == ["begun", "ended"])
+
+
+async def test_a_tap_that_fails_is_told_of() -> None:
+    taps: list[TapRow] = []
+
+    async def tap() -> AsyncIterator[TapRow]:
+        if taps:
+            yield taps[0]
+        raise NotRunningError("no mesh runs in /mesh")
+
+    async with open_top(FakeMesh(), tap=tap, start=View(tab="requests")) as pilot:
+        await until(pilot, lambda: "no live requests: no mesh runs in /mesh" in read_screen(pilot))
