@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,6 +46,8 @@ async def tap() -> AsyncIterator[TapRow]:
         time=T0 + 1, source="checkout", destination="payment", method="POST", path="/pay\x1b[2J", status=503,
         duration_ms=0.4, reason="circuit open",
     )  # fmt: skip
+    # One that ended would be opened again, and tell of the same requests once more.
+    await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("size", SIZES)
