@@ -7,7 +7,7 @@ from typing import get_args
 from meshctl.spec.limits_keys import HEADER_NAME
 from meshctl.spec.policy_schema import Algorithm, HealthCheck, LoadBalancing
 from meshctl.spec.shapes import (
-    UNBOUNDED,
+    COUNT,
     AnyOf,
     Boolean,
     Choice,
@@ -25,7 +25,6 @@ from meshctl.spec.values import format_duration
 
 _BUILT_IN = LoadBalancing()
 _CHECK = HealthCheck()
-_COUNT = Integer(minimum=1, maximum=UNBOUNDED)
 _WEIGHT = Integer(minimum=1, maximum=100)
 
 HEALTH_CHECK = Table(
@@ -58,13 +57,13 @@ HEALTH_CHECK = Table(
         ),
         Key(
             name="healthy_threshold",
-            shape=_COUNT,
+            shape=COUNT,
             doc="Successes in a row that make an instance healthy.",
             default=_CHECK.healthy_threshold,
         ),
         Key(
             name="unhealthy_threshold",
-            shape=_COUNT,
+            shape=COUNT,
             doc="Failures in a row that make it unhealthy.",
             default=_CHECK.unhealthy_threshold,
         ),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import get_args
 
 from meshctl.spec.policy_schema import CircuitBreaker, Forced
-from meshctl.spec.shapes import UNBOUNDED, Boolean, Choice, Duration, Integer, Key, Percentage, Table
+from meshctl.spec.shapes import COUNT, Boolean, Choice, Duration, Integer, Key, Percentage, Table
 from meshctl.spec.values import format_duration
 
 _BUILT_IN = CircuitBreaker()
-_COUNT = Integer(minimum=1, maximum=UNBOUNDED)
 
 MAX_MINIMUM_REQUESTS = 4096
 """A sidecar remembers the outcome of so many requests to a service at most."""
@@ -40,13 +39,13 @@ CIRCUIT_BREAKER = Table(
         Key(name="enabled", shape=Boolean(), doc="Whether there is one.", default=_BUILT_IN.enabled),
         Key(
             name="failure_threshold",
-            shape=_COUNT,
+            shape=COUNT,
             doc="Failures in a row that open it.",
             default=_BUILT_IN.failure_threshold,
         ),
         Key(
             name="success_threshold",
-            shape=_COUNT,
+            shape=COUNT,
             doc="Successes that close it again, and how many calls are let through at a time to see (16 at most).",
             default=_BUILT_IN.success_threshold,
         ),

@@ -13,6 +13,7 @@ from meshctl.spec.routing_keys import ROUTING_KEYS, SPLIT
 from meshctl.spec.schema import Condition, Egress, HttpProbe, Probe, Protocol, RestartMode, RestartPolicy
 from meshctl.spec.service_mesh_keys import SERVICE_MESH
 from meshctl.spec.shapes import (
+    COUNT,
     UNBOUNDED,
     AnyOf,
     Boolean,
@@ -30,7 +31,6 @@ from meshctl.spec.telemetry_keys import TELEMETRY
 from meshctl.spec.values import format_duration
 
 PORT = Integer(minimum=1, maximum=65535)
-COUNT = Integer(minimum=1, maximum=UNBOUNDED)
 URL_PATH = Text(
     what="a path that begins with `/`", pattern=r"/[!-~]*", code="bad-path", hint="write a path such as `/health`"
 )

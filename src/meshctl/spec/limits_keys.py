@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshctl.spec.limits_schema import MAX_RATE_LIMITS, Limits, OutlierDetection, RateLimit
 from meshctl.spec.shapes import (
-    UNBOUNDED,
+    COUNT,
     AnyOf,
     Boolean,
     Duration,
@@ -19,7 +19,6 @@ from meshctl.spec.values import format_duration
 
 _OUTLIER = OutlierDetection()
 _RATE = RateLimit(name="", requests=1, burst=1)
-_COUNT = Integer(minimum=1, maximum=UNBOUNDED)
 _MAX_BYTES = 4_000_000_000
 
 HEADER_NAME = Text(
@@ -45,7 +44,7 @@ OUTLIER_DETECTION = Table(
     keys=(
         Key(
             name="consecutive_failures",
-            shape=_COUNT,
+            shape=COUNT,
             doc="Failures in a row (5xx, resets, timeouts) that eject an instance.",
             default=_OUTLIER.consecutive_failures,
         ),
@@ -80,18 +79,18 @@ LIMITS = Table(
     keys=(
         Key(
             name="max_connections",
-            shape=_COUNT,
+            shape=COUNT,
             doc="Connections; for HTTP one carries many requests, so this is for plain TCP. Default: no limit.",
         ),
         Key(
             name="max_pending_requests",
-            shape=_COUNT,
+            shape=COUNT,
             doc="Requests that wait for a connection. Default: no limit.",
         ),
-        Key(name="max_requests", shape=_COUNT, doc="Requests under way. Default: no limit."),
+        Key(name="max_requests", shape=COUNT, doc="Requests under way. Default: no limit."),
         Key(
             name="max_retries",
-            shape=_COUNT,
+            shape=COUNT,
             doc="Retries under way, in place of the share that retries may take of all requests. Default: that share.",
         ),
         Key(
@@ -143,9 +142,9 @@ RATE_LIMIT = Table(
             doc="Its name, which refused requests are told.",
             required=True,
         ),
-        Key(name="requests", shape=_COUNT, doc="How many requests `per` that time.", required=True),
+        Key(name="requests", shape=COUNT, doc="How many requests `per` that time.", required=True),
         Key(name="per", shape=Duration(), doc="The time; at least 50ms.", default=format_duration(_RATE.per)),
-        Key(name="burst", shape=_COUNT, doc="How many at once after a pause. Default: `requests`."),
+        Key(name="burst", shape=COUNT, doc="How many at once after a pause. Default: `requests`."),
         Key(
             name="from",
             shape=ListOf(item=Text(what="the name of a service or `gateway`"), minimum=1, maximum=100),

@@ -10,18 +10,15 @@ from meshctl.spec.limits_keys import LIMITS_KEY, OUTLIER_KEY, RATE_LIMITS_KEY
 from meshctl.spec.policy_schema import Policies
 from meshctl.spec.security_keys import SECURITY
 from meshctl.spec.shapes import (
-    UNBOUNDED,
     AnyOf,
     Boolean,
     Duration,
-    Integer,
     Key,
     Table,
 )
 from meshctl.spec.values import format_duration
 
 _BUILT_IN = Policies()
-_COUNT = Integer(minimum=1, maximum=UNBOUNDED)
 
 MONITORING = Table(
     id="monitoring",

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from meshctl.spec.policy_schema import FallbackStrategy
-from meshctl.spec.shapes import UNBOUNDED, Boolean, Choice, Duration, Integer, Key, Percentage, Table
-
-_COUNT = Integer(minimum=1, maximum=UNBOUNDED)
+from meshctl.spec.shapes import COUNT, Boolean, Choice, Duration, Key, Percentage, Table
 
 _THRESHOLDS = Table(
     id="service_mesh_thresholds",
@@ -16,7 +14,7 @@ _THRESHOLDS = Table(
     keys=(
         Key(name="failure_rate", shape=Percentage(minimum=1), doc="Same as `circuit_breaker.failure_rate`."),
         Key(name="response_time", shape=Duration(), doc="Same as `circuit_breaker.slow_call.threshold`."),
-        Key(name="error_count", shape=_COUNT, doc="Same as `circuit_breaker.failure_threshold`."),
+        Key(name="error_count", shape=COUNT, doc="Same as `circuit_breaker.failure_threshold`."),
     ),
 )
 

@@ -128,6 +128,9 @@ class AnyOf:
 Scalar: TypeAlias = Text | Choice | Boolean | Integer | Duration | Percentage | Statuses
 Shape: TypeAlias = Scalar | ListOf | MapOf | Table | AnyOf
 
+COUNT = Integer(minimum=1, maximum=UNBOUNDED)
+"""A whole number of things, one at least."""
+
 
 def iterate_tables(root: Table) -> Iterator[Table]:
     """Every table reachable from a root, each once, outer ones first."""
