@@ -37,13 +37,14 @@ from meshctl.adapters.sqlite_store import SqliteStore
 from meshctl.api.server import serve
 from meshctl.control.certs import CertRunner
 from meshctl.control.control_plane import ControlPlane
-from meshctl.control.engine import Engine, Parts
+from meshctl.control.engine import Engine
 from meshctl.control.events import EventLog
 from meshctl.control.exporter import Exporter, MetricsParts
 from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
 from meshctl.control.metrics import expose, running_sidecars
 from meshctl.control.metrics_reader import MetricsReader
+from meshctl.control.parts import Parts
 from meshctl.control.probes import run_probe
 from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
@@ -226,7 +227,7 @@ def _make_parts(
         supervisor=supervisor,
         make_identity=make_identity,
         health=HealthReader(
-            admin=admin, sidecars=engine.checked_sidecars, report=engine.take_check, on_error=engine.report_bug
+            admin=admin, sidecars=engine.checks.sidecars, report=engine.checks.take, on_error=engine.report_bug
         ),
         metrics=MetricsParts(
             reader=MetricsReader(

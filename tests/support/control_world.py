@@ -25,13 +25,14 @@ from meshctl.ads.snapshot import Snapshot
 from meshctl.ads.status import TYPE_NAMES, SyncStatus, describe_disconnected
 from meshctl.control.certs import CertRunner
 from meshctl.control.control_plane import ControlPlane
-from meshctl.control.engine import Engine, Parts
+from meshctl.control.engine import Engine
 from meshctl.control.events import EventLog
 from meshctl.control.exporter import Exporter, MetricsParts
 from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
 from meshctl.control.metrics import expose, running_sidecars
 from meshctl.control.metrics_reader import MetricsReader
+from meshctl.control.parts import Parts
 from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
 from meshctl.control.topology import PortProbe, Topology
@@ -192,8 +193,8 @@ class ControlWorld:
                 make_identity=self.make_identity,
                 health=HealthReader(
                     admin=self.sidecars,
-                    sidecars=engine.checked_sidecars,
-                    report=engine.take_check,
+                    sidecars=engine.checks.sidecars,
+                    report=engine.checks.take,
                     on_error=engine.report_bug,
                 ),
                 metrics=MetricsParts(

@@ -8,36 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from meshctl.ads.status import SyncStatus
 from meshctl.control.bootstraps import Bootstraps
+from meshctl.control.checks import Checks
 from meshctl.control.draining import drain_gateway
-from meshctl.control.events import EventLog
-from meshctl.control.exporter import MetricsParts
-from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
 from meshctl.control.observe import Observed, instance_facts
-from meshctl.control.publisher import Publisher
-from meshctl.control.supervisor import Supervisor
+from meshctl.control.parts import Parts
 from meshctl.control.taken_ports import TakenPorts
-from meshctl.control.topology import Topology
 from meshctl.control.transports import Transports
 from meshctl.errors import ConflictError, MeshctlError
 from meshctl.lifecycle.model import InstanceSpec
 from meshctl.lifecycle.order import find_stop_levels
 from meshctl.lifecycle.registrations import expire, next_expiry
-from meshctl.lifecycle.specs import Surroundings, build_specs, sidecar_name
+from meshctl.lifecycle.specs import build_specs, sidecar_name
 from meshctl.plan.addresses import app_key, inbound_key, outbound_key, upstream_key
 from meshctl.plan.build import build
 from meshctl.plan.facts import Facts
 from meshctl.plan.model import MeshPlan
 from meshctl.plan.routes import GATEWAY
-from meshctl.ports import Clock, ProcessHost, ProxyAdmin
 from meshctl.spec.schema import Mesh
 from meshctl.tasks import TaskBag
-from meshctl.wire.paths import MeshPaths
 
 DRAIN_ACK_TIMEOUT = 3.0
 """Seconds for callers' sidecars to acknowledge that an instance is gone."""
@@ -50,27 +42,6 @@ _CHECK_EXPIRY = 1.0
 _RETRY_PUBLISH = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What the engine drives."""
-
-    paths: MeshPaths
-    host: ProcessHost
-    admin: ProxyAdmin
-    topology: Topology
-    publisher: Publisher
-    supervisor: Supervisor
-    make_identity: Callable[[Mesh], MeshIdentity]
-    health: HealthReader
-    metrics: MetricsParts
-    events: EventLog
-    clock: Clock
-    around: Surroundings
-    system_roots: str
-    sync: Callable[[str], SyncStatus]
-    retry_rejected: Callable[[str], None]
-
-
 class Engine:
     """The running mesh. Its parts call back into it, so it is made first and given them by ``attach``."""
 
@@ -78,11 +49,10 @@ class Engine:
         self._parts: Parts | None = None
         self._dirty = asyncio.Event()
         self._changed = asyncio.Event()
-        self._checks: dict[str, bool] = {}
         self._tasks: TaskBag | None = None
         self._identity: MeshIdentity | None = None
         self._bootstraps: Bootstraps | None = None
-        self._awaited: frozenset[str] = frozenset()
+        self.checks = Checks(lambda: self.parts, self.mark_dirty)
         self.transports = Transports()
         self._stop: asyncio.Task[None] | None = None
         self.changing = asyncio.Lock()
@@ -144,9 +114,7 @@ class Engine:
         """Bring the topology into effect: certificates, sidecars, instances, configuration."""
         if self.mesh is None or self.stopping:
             return
-        registered = {item.id for item in self.parts.topology.registrations}
-        # An id may come again, for another address.
-        self._checks = {name: passes for name, passes in self._checks.items() if name in registered}
+        self.checks.keep(frozenset(item.id for item in self.parts.topology.registrations))
         self._prepare()
         self.parts.supervisor.reconcile(self._specs())
         self.instance_changed()
@@ -240,7 +208,7 @@ class Engine:
             mesh=mesh,
             views=parts.supervisor.views(),
             registrations=parts.topology.registrations,
-            checks=self._checks,
+            checks=self.checks.answers,
             ports=parts.topology.ports,
             sync=parts.sync,
             log=parts.paths.log,
@@ -263,57 +231,10 @@ class Engine:
         """Something that only those who wait need to know has changed (a sidecar acknowledged, say)."""
         self._changed.set()
 
-    def take_check(self, instance: str, passes: bool | None) -> None:  # noqa: FBT001 - Envoy's answer
-        """Take Envoy's answer about an instance; no answer changes nothing."""
-        parts = self.parts
-        view = parts.supervisor.views().get(instance)
-        if view is not None and view.state.phase not in ("ready", "draining"):
-            # An answer that was long on its way, about a process that is no more.
-            return
-        if view is None and instance not in {item.id for item in parts.topology.registrations}:
-            return
-        before = view.envoy_check if view is not None else self._checks.get(instance)
-        if passes is None or (before is None and not passes and parts.health.is_eager):
-            # Until its first check an instance counts as failing: that is no answer yet.
-            return
-        if view is not None:
-            parts.supervisor.set_envoy_check(instance, passes)
-        elif before is not passes:
-            self._checks[instance] = passes
-            state = "healthy" if passes else "unhealthy"
-            parts.events.add(f"instance.{state}", instance, f"{instance} is {state}")
-            self.mark_dirty()
-
     def instance_changed(self) -> None:
         """The supervisor's state changed, or the registrations."""
-        views = self.parts.supervisor.views()
-        awaited = frozenset(
-            instance
-            for instances in self.checked_sidecars().values()
-            for instance in instances
-            if (views[instance].envoy_check if instance in views else self._checks.get(instance)) is None
-        )
-        # Only for those that are new: one that never passes must not keep the reader in a hurry.
-        if awaited - self._awaited:
-            self.parts.health.hurry()
-        self._awaited = awaited
+        self.checks.expect()
         self.mark_dirty()
-
-    def checked_sidecars(self) -> Mapping[str, tuple[str, ...]]:
-        """The instances behind each running sidecar's admin socket."""
-        parts = self.parts
-        behind: dict[str, list[str]] = {}
-        views = parts.supervisor.views()
-        for name, view in views.items():
-            if view.spec.kind == "service" and view.state.phase in ("ready", "draining"):
-                behind.setdefault(view.spec.service, []).append(name)
-        for item in parts.topology.registrations:
-            behind.setdefault(item.service, []).append(item.id)
-        return {
-            parts.paths.admin_socket(service): tuple(sorted(instances))
-            for service, instances in sorted(behind.items())
-            if (sidecar := views.get(sidecar_name(service))) is not None and sidecar.state.pid is not None
-        }
 
     def publish(self) -> Mapping[str, str]:
         """Plan anew and hand every sidecar what changed for it; returns the new versions by node."""
@@ -337,7 +258,7 @@ class Engine:
         found = instance_facts(
             parts.supervisor.views().values(),
             parts.topology.registrations,
-            checks=self._checks,
+            checks=self.checks.answers,
             ports=parts.topology.ports,
         )
         return Facts(

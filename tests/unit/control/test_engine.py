@@ -259,6 +259,6 @@ async def test_an_answer_about_nobody_is_dropped(world: ControlWorld) -> None:
         await plane.up(make_request(TEXT))
         await plane.ready(10)
         count = len(await world.event_lines())
-        world.engine.take_check("orders-ext-1", True)
-        world.engine.take_check("orders-ext-1", False)
+        world.engine.checks.take("orders-ext-1", True)
+        world.engine.checks.take("orders-ext-1", False)
         assert len(await world.event_lines()) == count
