@@ -122,7 +122,7 @@ def test_deregister_takes_several_ids(served: ServedMesh, run_cli: RunCli) -> No
     run_cli("register", "payment", "--address", "127.0.0.1:9000")
     run_cli("register", "checkout", "--address", "127.0.0.1:9001")
     done = run_cli("deregister", "payment-r1", "checkout-r1")
-    assert (done.code, served.backend.registrations) == (0, {})
+    assert (done.code, served.backend.instances.registrations) == (0, {})
     assert "deregistered payment-r1; applied to 2/2 sidecars in 12 ms" in done.stderr
 
 
@@ -172,7 +172,7 @@ def test_keep_alive_renews_until_a_signal_and_then_deregisters(
     child.send_signal(signum)
     _, err = child.communicate(timeout=20)
     assert child.returncode == code
-    assert served.backend.registrations == {}
+    assert served.backend.instances.registrations == {}
     assert "renewing it every 0.333333 s; Ctrl+C deregisters it" in err
     assert err.endswith("deregistered payment-r1\n")
 
@@ -181,13 +181,13 @@ def test_keep_alive_registers_again_when_the_mesh_has_forgotten_it(
     served: ServedMesh, keep_alive: Callable[[], subprocess.Popen[str]]
 ) -> None:
     child = keep_alive()
-    served.backend.registrations.clear()
+    served.backend.instances.registrations.clear()
     served.do(_wait_asked(served, "register", 2))
     served.do(_wait_asked(served, "heartbeat", 3))
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=20)
     assert "registered again as payment-r1" in err
-    assert served.backend.registrations == {}
+    assert served.backend.instances.registrations == {}
 
 
 def test_keep_alive_waits_for_a_control_plane_that_has_gone(
@@ -204,4 +204,4 @@ def test_keep_alive_waits_for_a_control_plane_that_has_gone(
         pass
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=20)
-    assert served.backend.registrations == {}
+    assert served.backend.instances.registrations == {}

@@ -91,13 +91,13 @@ async def test_every_call_answers_its_shape(client: MeshClient, backend: FakeBac
     assert [what for name, what in backend.asked if name == "up"] == [UP]
     assert (await client.ready(2.5)).state == "ready"
     assert [what for name, what in backend.asked if name == "ready"] == [2.5]
-    assert (await client.scale(models.ScaleRequest(service="a", version="v1", replicas=3))).acked == 2
-    assert (await client.restart(models.RestartRequest(targets=["a"]))).message == "restarted a"
-    registered = await client.register(
+    assert (await client.instances.scale(models.ScaleRequest(service="a", version="v1", replicas=3))).acked == 2
+    assert (await client.instances.restart(models.RestartRequest(targets=["a"]))).message == "restarted a"
+    registered = await client.instances.register(
         models.RegisterRequest(service="a/b", address="127.0.0.1:1", version="v1", ttl=5.0)
     )
-    assert await client.heartbeat(registered.id) == registered
-    assert (await client.deregister(registered.id)).message == "deregistered a/b-r1"
+    assert await client.instances.heartbeat(registered.id) == registered
+    assert (await client.instances.deregister(registered.id)).message == "deregistered a/b-r1"
     assert len((await client.certificates()).certificates) == 2
     assert (await client.rotate(models.RotateRequest(service="", root=True))).message == "rotated"
     assert (await client.verify_certificates()).ok

@@ -377,6 +377,46 @@ class FakeMetrics:
         return self.past
 
 
+class FakeInstances:
+    """Fits api.backend.InstanceBackend; ``note`` is told of every call."""
+
+    def __init__(self, note: Callable[[str, object], None]) -> None:
+        self._note = note
+        self.registrations: dict[str, RegisterResult] = {}
+
+    async def scale(self, request: ScaleRequest) -> AppliedResult:
+        self._note("scale", request)
+        return AppliedResult(message=f"{request.service}/{request.version}: 2 -> {request.replicas}", **_APPLIED)
+
+    async def restart(self, request: RestartRequest) -> AppliedResult:
+        self._note("restart", request)
+        return AppliedResult(message=f"restarted {', '.join(request.targets)}", **_APPLIED)
+
+    async def register(self, request: RegisterRequest) -> RegisterResult:
+        self._note("register", request)
+        expires = None if request.ttl is None else T0 + request.ttl
+        result = RegisterResult(
+            id=f"{request.service}-r1", service=request.service, version=request.version, expires_at=expires
+        )
+        self.registrations[result.id] = result
+        return result
+
+    async def heartbeat(self, registration_id: str) -> RegisterResult:
+        self._note("heartbeat", registration_id)
+        return self._registered(registration_id)
+
+    async def deregister(self, registration_id: str) -> AppliedResult:
+        self._note("deregister", registration_id)
+        self._registered(registration_id)
+        del self.registrations[registration_id]
+        return AppliedResult(message=f"deregistered {registration_id}", **_APPLIED)
+
+    def _registered(self, registration_id: str) -> RegisterResult:
+        if registration_id not in self.registrations:
+            raise NotFoundError(f"no registration {registration_id}", hint="it may have expired: register again")
+        return self.registrations[registration_id]
+
+
 @dataclass(kw_only=True)
 class FakeBackend:
     """Fits api.backend.Backend. ``asked`` keeps every call that changes something; ``failures`` maps the name of a
@@ -388,7 +428,6 @@ class FakeBackend:
     readiness: ReadyResult = field(default_factory=lambda: ReadyResult(state="ready", failures=[], waiting=[]))
     event_list: list[Event] = field(default_factory=list)
     lines: list[LogLine] = field(default_factory=list)
-    registrations: dict[str, RegisterResult] = field(default_factory=dict)
     failures: dict[str, MeshctlError] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     open_streams: int = 0
@@ -403,12 +442,14 @@ class FakeBackend:
     authorization: FakeAuthorization = field(init=False)
     policies: FakePolicies = field(init=False)
     circuits: FakeCircuits = field(init=False)
+    instances: FakeInstances = field(init=False)
     metrics: FakeMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         self.authorization = FakeAuthorization(self._note)
         self.policies = FakePolicies(self._note)
         self.circuits = FakeCircuits(self._note, T0)
+        self.instances = FakeInstances(self._note)
         self.metrics = FakeMetrics(self._note)
 
     def _note(self, name: str, what: object = None) -> None:
@@ -504,38 +545,6 @@ class FakeBackend:
                         await self.changed.wait()
         finally:
             self.open_streams -= 1
-
-    async def scale(self, request: ScaleRequest) -> AppliedResult:
-        self._note("scale", request)
-        return AppliedResult(message=f"{request.service}/{request.version}: 2 -> {request.replicas}", **_APPLIED)
-
-    async def restart(self, request: RestartRequest) -> AppliedResult:
-        self._note("restart", request)
-        return AppliedResult(message=f"restarted {', '.join(request.targets)}", **_APPLIED)
-
-    async def register(self, request: RegisterRequest) -> RegisterResult:
-        self._note("register", request)
-        expires = None if request.ttl is None else T0 + request.ttl
-        result = RegisterResult(
-            id=f"{request.service}-r1", service=request.service, version=request.version, expires_at=expires
-        )
-        self.registrations[result.id] = result
-        return result
-
-    async def heartbeat(self, registration_id: str) -> RegisterResult:
-        self._note("heartbeat", registration_id)
-        return self._registered(registration_id)
-
-    async def deregister(self, registration_id: str) -> AppliedResult:
-        self._note("deregister", registration_id)
-        self._registered(registration_id)
-        del self.registrations[registration_id]
-        return AppliedResult(message=f"deregistered {registration_id}", **_APPLIED)
-
-    def _registered(self, registration_id: str) -> RegisterResult:
-        if registration_id not in self.registrations:
-            raise NotFoundError(f"no registration {registration_id}", hint="it may have expired: register again")
-        return self.registrations[registration_id]
 
     def certificates(self) -> CertificateList:
         if "certificates" in self.failures:

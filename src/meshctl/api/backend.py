@@ -121,6 +121,30 @@ class MetricsBackend(Protocol):
         ...
 
 
+class InstanceBackend(Protocol):
+    """What the control plane does with instances."""
+
+    async def scale(self, request: ScaleRequest) -> AppliedResult:
+        """Set the number of instances of a version; returns when it is in effect."""
+        ...
+
+    async def restart(self, request: RestartRequest) -> AppliedResult:
+        """Restart services or instances one after another; returns when they are ready again."""
+        ...
+
+    async def register(self, request: RegisterRequest) -> RegisterResult:
+        """Add an instance that someone else runs; returns when its callers know of it."""
+        ...
+
+    async def heartbeat(self, registration_id: str) -> RegisterResult:
+        """Renew the TTL of a registration."""
+        ...
+
+    async def deregister(self, registration_id: str) -> AppliedResult:
+        """Remove a registration; returns when no caller uses it any more."""
+        ...
+
+
 class Backend(Protocol):
     """The control plane of one mesh. Methods raise leaves of MeshctlError; times are seconds since the epoch."""
 
@@ -137,6 +161,11 @@ class Backend(Protocol):
     @property
     def circuits(self) -> CircuitBackend:
         """What it does with circuit breakers."""
+        ...
+
+    @property
+    def instances(self) -> InstanceBackend:
+        """What it does with instances."""
         ...
 
     @property
@@ -176,26 +205,6 @@ class Backend(Protocol):
         follow: bool,
     ) -> AsyncIterator[LogLine]:
         """Captured lines of services or instances (``sources`` empty: all), merged by time, then those to come."""
-        ...
-
-    async def scale(self, request: ScaleRequest) -> AppliedResult:
-        """Set the number of instances of a version; returns when it is in effect."""
-        ...
-
-    async def restart(self, request: RestartRequest) -> AppliedResult:
-        """Restart services or instances one after another; returns when they are ready again."""
-        ...
-
-    async def register(self, request: RegisterRequest) -> RegisterResult:
-        """Add an instance that someone else runs; returns when its callers know of it."""
-        ...
-
-    async def heartbeat(self, registration_id: str) -> RegisterResult:
-        """Renew the TTL of a registration."""
-        ...
-
-    async def deregister(self, registration_id: str) -> AppliedResult:
-        """Remove a registration; returns when no caller uses it any more."""
         ...
 
     def certificates(self) -> CertificateList:

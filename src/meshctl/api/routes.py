@@ -15,6 +15,7 @@ from meshctl.api.authorization_routes import AUTHORIZATION_ROUTES
 from meshctl.api.backend import Backend
 from meshctl.api.calls import Answer, Call, Parameter, Route
 from meshctl.api.circuit_routes import CIRCUIT_ROUTES
+from meshctl.api.instance_routes import INSTANCE_ROUTES
 from meshctl.api.metrics_routes import METRICS_ROUTES
 from meshctl.api.policy_routes import POLICY_ROUTES
 from meshctl.errors import UsageError
@@ -59,26 +60,6 @@ def _logs(backend: Backend, call: Call) -> AsyncIterator[models.Shape]:
         grep=grep,
         follow=call.read_switch("follow"),
     )
-
-
-async def _scale(backend: Backend, call: Call) -> Answer:
-    return await backend.scale(call.read_body(models.ScaleRequest))
-
-
-async def _restart(backend: Backend, call: Call) -> Answer:
-    return await backend.restart(call.read_body(models.RestartRequest))
-
-
-async def _register(backend: Backend, call: Call) -> Answer:
-    return await backend.register(call.read_body(models.RegisterRequest))
-
-
-async def _heartbeat(backend: Backend, call: Call) -> Answer:
-    return await backend.heartbeat(call.path["id"])
-
-
-async def _deregister(backend: Backend, call: Call) -> Answer:
-    return await backend.deregister(call.path["id"])
 
 
 async def _certificates(backend: Backend, _call: Call) -> Answer:
@@ -179,50 +160,6 @@ ROUTES: tuple[Route, ...] = (
         ),
     ),
     Route(
-        method="POST",
-        path="/scale",
-        name="scale",
-        text="Set the number of instances of a version; answers when it is in effect.",
-        answer=_scale,
-        request=models.ScaleRequest,
-        response=models.AppliedResult,
-    ),
-    Route(
-        method="POST",
-        path="/restart",
-        name="restart",
-        text="Restart services or instances one after another; answers when they are ready again.",
-        answer=_restart,
-        request=models.RestartRequest,
-        response=models.AppliedResult,
-    ),
-    Route(
-        method="POST",
-        path="/registrations",
-        name="register",
-        text="Add an instance that someone else runs; answers when its callers know of it.",
-        answer=_register,
-        request=models.RegisterRequest,
-        response=models.RegisterResult,
-        status=HTTPStatus.CREATED,
-    ),
-    Route(
-        method="PUT",
-        path="/registrations/{id}/heartbeat",
-        name="heartbeat",
-        text="Renew the TTL of a registration.",
-        answer=_heartbeat,
-        response=models.RegisterResult,
-    ),
-    Route(
-        method="DELETE",
-        path="/registrations/{id}",
-        name="deregister",
-        text="Remove a registration; answers when no caller uses it any more.",
-        answer=_deregister,
-        response=models.AppliedResult,
-    ),
-    Route(
         method="GET",
         path="/certificates",
         name="certificates",
@@ -273,6 +210,7 @@ ROUTES: tuple[Route, ...] = (
         response=models.CallTarget,
         query=(Parameter(name="source", kind="text", text="the service that sends, or `gateway`"),),
     ),
+    *INSTANCE_ROUTES,
     *AUTHORIZATION_ROUTES,
     *POLICY_ROUTES,
     *CIRCUIT_ROUTES,

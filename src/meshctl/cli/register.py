@@ -93,7 +93,7 @@ def deregister(
     async def converse() -> None:
         async with connect(project) as client:
             for registration in ids:
-                print_applied(screen, await client.deregister(registration), output=output)
+                print_applied(screen, await client.instances.deregister(registration), output=output)
 
     asyncio.run(converse())
 
@@ -109,7 +109,7 @@ async def _register(
     project: Project, screen: Screen, request: RegisterRequest, *, output: Output, keep_alive: bool
 ) -> int:
     async with connect(project) as client:
-        result = await client.register(request)
+        result = await client.instances.register(request)
     _print_registered(screen, request, result, output=output)
     if not keep_alive:
         return 0
@@ -127,7 +127,7 @@ async def _register(
     registration = await _renew(project, screen, request, result.id, stopped)
     try:
         async with connect(project) as client:
-            await client.deregister(registration)
+            await client.instances.deregister(registration)
         screen.say(f"deregistered {registration}")
     except (NotFoundError, NotRunningError):
         pass  # it is gone already, which is what was wanted
@@ -150,9 +150,9 @@ async def _renew(
         try:
             async with connect(project) as client:
                 try:
-                    await client.heartbeat(registration)
+                    await client.instances.heartbeat(registration)
                 except NotFoundError:
-                    registration = (await client.register(request)).id
+                    registration = (await client.instances.register(request)).id
                     screen.say(f"registered again as {registration}")
         except (NotRunningError, WaitTimeoutError) as error:
             if not missing:

@@ -63,7 +63,7 @@ def scale(
         async with connect(project) as client:
             for word in words:
                 request = ScaleRequest(service=word.service, version=word.version, replicas=word.replicas)
-                print_applied(screen, await client.scale(request), output=output)
+                print_applied(screen, await client.instances.scale(request), output=output)
 
     asyncio.run(converse())
 
@@ -78,7 +78,7 @@ def restart(ctx: typer.Context, targets: TargetsArgument = None, output: OutputO
 
     screen = make_screen(ctx)
     request = RestartRequest(targets=list(targets or ()))
-    print_applied(screen, ask(find_project(ctx), lambda client: client.restart(request)), output=output)
+    print_applied(screen, ask(find_project(ctx), lambda client: client.instances.restart(request)), output=output)
 
 
 def split_wanted(word: str) -> Wanted:

@@ -16,6 +16,7 @@ import msgspec
 from meshctl.client.authorization import AuthorizationClient
 from meshctl.client.circuits import CircuitClient
 from meshctl.client.errors import DisconnectedError
+from meshctl.client.instances import InstanceClient
 from meshctl.client.metrics import MetricsClient
 from meshctl.client.policies import PolicyClient
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
@@ -48,6 +49,7 @@ class MeshClient:
         self.authorization = AuthorizationClient(self._ask)
         self.policies = PolicyClient(self._ask)
         self.circuits = CircuitClient(self._ask)
+        self.instances = InstanceClient(self._ask)
         self.metrics = MetricsClient(self._ask, self._stream)
 
     async def __aenter__(self) -> Self:
@@ -105,27 +107,6 @@ class MeshClient:
         optional = {"tail": tail, "since": since, "until": until, "grep": grep or None}
         query += [(name, str(value)) for name, value in optional.items() if value is not None]
         return self._stream("/logs", models.LogLine, query)
-
-    async def scale(self, request: models.ScaleRequest) -> models.AppliedResult:
-        """Set the number of instances of a version; returns when it is in effect."""
-        return await self._ask("POST", "/scale", models.AppliedResult, body=request)
-
-    async def restart(self, request: models.RestartRequest) -> models.AppliedResult:
-        """Restart services or instances one after another; returns when they are ready again."""
-        return await self._ask("POST", "/restart", models.AppliedResult, body=request)
-
-    async def register(self, request: models.RegisterRequest) -> models.RegisterResult:
-        """Add an instance that someone else runs."""
-        return await self._ask("POST", "/registrations", models.RegisterResult, body=request)
-
-    async def heartbeat(self, registration_id: str) -> models.RegisterResult:
-        """Renew the TTL of a registration. Raises NotFoundError when it has expired."""
-        path = f"/registrations/{quote(registration_id, safe='')}/heartbeat"
-        return await self._ask("PUT", path, models.RegisterResult, timeout=_QUICK)
-
-    async def deregister(self, registration_id: str) -> models.AppliedResult:
-        """Remove a registration."""
-        return await self._ask("DELETE", f"/registrations/{quote(registration_id, safe='')}", models.AppliedResult)
 
     async def certificates(self) -> models.CertificateList:
         """All certificates of the mesh."""

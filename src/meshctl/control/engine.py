@@ -220,6 +220,15 @@ class Engine:
         """True when no change waits to be published, and no callers are between plain text and mTLS."""
         return not self._dirty.is_set() and self.transports.is_settled
 
+    def refuse_while_stopping(self) -> None:
+        """Raise ConflictError when the mesh is being stopped."""
+        if self.stopping:
+            raise ConflictError("the mesh is being stopped", hint="wait until it has ended, then run: meshctl up")
+
+    def milliseconds_since(self, start: float) -> float:
+        """Milliseconds since a reading of the monotonic clock."""
+        return round((self.parts.clock.monotonic() - start) * 1000, 1)
+
     # ------------------------------------------------------------------------------------------ what changes
 
     def mark_dirty(self) -> None:

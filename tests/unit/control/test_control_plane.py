@@ -153,17 +153,17 @@ async def test_what_is_late_is_named(plane: ControlPlane, world: ControlWorld) -
 
 async def test_scaling_returns_when_all_are_up_or_gone(plane: ControlPlane, world: ControlWorld) -> None:
     await bring_up(plane)
-    done = await plane.scale(ScaleRequest(service="orders", version="", replicas=3))
+    done = await plane.instances.scale(ScaleRequest(service="orders", version="", replicas=3))
     assert (done.message, done.acked, done.total) == ("orders/v1: 3 instances", 4, 4)
     assert {"orders-v1-1", "orders-v1-2", "orders-v1-3"} <= world.alive
-    await plane.scale(ScaleRequest(service="orders", version="v1", replicas=0))
+    await plane.instances.scale(ScaleRequest(service="orders", version="v1", replicas=0))
     assert not [name for name in world.alive if name.startswith("orders-")]
 
 
 @pytest.mark.parametrize("replicas", [-1, 101])
 async def test_counts_out_of_bounds_are_refused(plane: ControlPlane, replicas: int) -> None:
     with pytest.raises(UsageError, match="not between 0 and 100"):
-        await plane.scale(ScaleRequest(service="orders", version="", replicas=replicas))
+        await plane.instances.scale(ScaleRequest(service="orders", version="", replicas=replicas))
 
 
 async def test_scaling_and_restarting_do_not_wait_for_what_is_none_of_their_business(
@@ -173,8 +173,8 @@ async def test_scaling_and_restarting_do_not_wait_for_what_is_none_of_their_busi
     await plane.up(make_request(text))
     assert (await plane.ready(10)).state == "failed"
     world.sidecars.late = set()
-    await plane.scale(ScaleRequest(service="orders", version="", replicas=2))
-    await plane.restart(RestartRequest(targets=["orders"]))
+    await plane.instances.scale(ScaleRequest(service="orders", version="", replicas=2))
+    await plane.instances.restart(RestartRequest(targets=["orders"]))
     assert world.starts("orders-v1-1") == 2
 
 
@@ -182,20 +182,20 @@ async def test_an_instance_that_does_not_come_up_fails_the_scaling(plane: Contro
     await bring_up(plane)
     world.machine.commands = {**(world.machine.commands or {}), "./web": Behaviour(exit_code=3)}
     with pytest.raises(StartError, match="orders-v1-2: exited with 3"):
-        await plane.scale(ScaleRequest(service="orders", version="", replicas=2))
+        await plane.instances.scale(ScaleRequest(service="orders", version="", replicas=2))
 
 
 async def test_an_instance_that_never_gets_ready_ends_the_wait(
     plane: ControlPlane, world: ControlWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meshctl.control.control_plane._SETTLE_TIMEOUT", 0.3)
+    monkeypatch.setattr("meshctl.control.instances._SETTLE_TIMEOUT", 0.3)
     text = TEXT.replace("cart: {command: ./web}", "cart: {command: ./web, stop_grace: 0.1}")
     await bring_up(plane, text)
     world.sick = {"cart-v1-1", "orders-v1-2"}
     with pytest.raises(WaitTimeoutError, match="orders-v1-2: starting"):
-        await plane.scale(ScaleRequest(service="orders", version="", replicas=2))
+        await plane.instances.scale(ScaleRequest(service="orders", version="", replicas=2))
     with pytest.raises(WaitTimeoutError, match="cart-v1-1: starting") as caught:
-        await plane.restart(RestartRequest(targets=["cart"]))
+        await plane.instances.restart(RestartRequest(targets=["cart"]))
     assert "orders" not in caught.value.message
 
 
@@ -203,19 +203,19 @@ async def test_a_change_that_a_sidecar_refuses_fails_in_envoys_words(plane: Cont
     await bring_up(plane)
     world.sidecars.refusing = {"front": "clusters orders/v1: no"}
     with pytest.raises(RejectedError, match="front refused: clusters orders/v1: no"):
-        await plane.scale(ScaleRequest(service="orders", version="", replicas=2))
+        await plane.instances.scale(ScaleRequest(service="orders", version="", replicas=2))
 
 
 async def test_a_restart_of_nothing_known_names_what_there_is(plane: ControlPlane) -> None:
     await bring_up(plane)
     with pytest.raises(NotFoundError, match="nothing to restart is called tax") as caught:
-        await plane.restart(RestartRequest(targets=["orders", "tax"]))
+        await plane.instances.restart(RestartRequest(targets=["orders", "tax"]))
     assert "orders-v1-1" in caught.value.hint
 
 
 async def test_a_restart_without_names_restarts_every_instance(plane: ControlPlane, world: ControlWorld) -> None:
     await bring_up(plane)
-    done = await plane.restart(RestartRequest(targets=[]))
+    done = await plane.instances.restart(RestartRequest(targets=[]))
     assert done.message == "restarted cart-v1-1, front-v1-1, orders-v1-1"
     assert [world.starts(f"{name}-v1-1") for name in ("cart", "front", "orders")] == [2, 2, 2]
     assert world.starts("sidecar.cart") == 1
@@ -227,7 +227,7 @@ async def test_a_restart_without_names_restarts_every_instance(plane: ControlPla
 async def test_a_registered_instance_is_ready_when_its_check_passes(plane: ControlPlane, world: ControlWorld) -> None:
     world.sidecars.failing = {"tax-ext-1"}
     await bring_up(plane)
-    made = await plane.register(register_request())
+    made = await plane.instances.register(register_request())
     assert (made.id, made.version, made.expires_at) == ("tax-ext-1", "v1", None)
     waiting = (await plane.ready(0.3)).waiting
     assert waiting == ["tax-ext-1: its health check does not pass yet"]
@@ -239,9 +239,9 @@ async def test_the_same_address_keeps_its_id_and_another_version_gets_another(
     plane: ControlPlane, world: ControlWorld
 ) -> None:
     await bring_up(plane)
-    first = await plane.register(register_request())
-    assert await plane.register(register_request()) == first
-    other = await plane.register(register_request(version="v2"))
+    first = await plane.instances.register(register_request())
+    assert await plane.instances.register(register_request()) == first
+    other = await plane.instances.register(register_request(version="v2"))
     assert other.id == "tax-ext-2"
     assert [item.id for item in world.store.registrations()] == ["tax-ext-2"]
 
@@ -250,11 +250,11 @@ async def test_an_id_that_comes_again_for_another_address_has_to_prove_itself(
     plane: ControlPlane, world: ControlWorld
 ) -> None:
     await bring_up(plane)
-    first = await plane.register(register_request())
+    first = await plane.instances.register(register_request())
     assert (await plane.ready(10)).state == "ready"
-    await plane.deregister(first.id)
+    await plane.instances.deregister(first.id)
     world.sidecars.failing = {"tax-ext-1"}
-    again = await plane.register(register_request("127.0.0.1:9001"))
+    again = await plane.instances.register(register_request("127.0.0.1:9001"))
     assert again.id == first.id
     assert (await plane.ready(0.2)).waiting == ["tax-ext-1: its health check does not pass yet"]
 
@@ -278,31 +278,31 @@ async def test_registrations_that_cannot_be_are_refused(
 ) -> None:
     await bring_up(plane, f"{TEXT}  bank: {{address: 'b.example:443'}}\n  seed: {{command: ./job, job: true}}\n")
     with pytest.raises(kind, match=words):
-        await plane.register(request_)
+        await plane.instances.register(request_)
     assert world.store.registrations() == ()
 
 
 async def test_nothing_is_registered_before_there_is_a_mesh(plane: ControlPlane) -> None:
     with pytest.raises(ConflictError, match="not up yet"):
-        await plane.register(register_request())
+        await plane.instances.register(register_request())
 
 
 async def test_a_heartbeat_renews_and_moves_no_port(plane: ControlPlane, world: ControlWorld) -> None:
     await bring_up(plane)
     request = RegisterRequest(service="tax", address="[::1]:9000", version="", ttl=30.0)
-    made = await plane.register(request)
+    made = await plane.instances.register(request)
     assert (await plane.ready(10)).state == "ready"
     ports = dict(world.store.ports())
     world.taken = set(ports.values())
     assert isinstance(world.store, FakeStateStore)
     writes = world.store.writes
-    renewed = await plane.heartbeat(made.id)
+    renewed = await plane.instances.heartbeat(made.id)
     assert made.expires_at is not None
     assert renewed.expires_at is not None
     assert renewed.expires_at >= made.expires_at
     assert (dict(world.store.ports()), world.store.writes) == (ports, writes + 1)
     with pytest.raises(NotFoundError):
-        await plane.heartbeat("tax-ext-9")
+        await plane.instances.heartbeat("tax-ext-9")
 
 
 # ------------------------------------------------------------------------------------------------- proxies
