@@ -24,6 +24,8 @@ _EAGER_TURNS = 250
 # Five seconds of eager reading: an instance that does not pass by then is looked at once a second.
 _TURNS_OF_ALL = 50
 # While some are awaited the others are still read once a second.
+_SPREAD = 0.7
+# Seconds over which the sidecars of a steady turn are asked one after the other; see metrics_reader.
 _PATIENCE = 0.1
 # Seconds that a turn waits for answers: a sidecar that hangs is left to answer later, and holds up none of the others.
 
@@ -68,12 +70,13 @@ class HealthReader:
         """Read until cancelled."""
         try:
             while True:
-                settled = await self._take_turn()
                 if self._turns_left > 0:
+                    settled = await self._take_turn()
                     self._turns_left = 0 if settled else self._turns_left - 1
                     await self._wait(_EAGER)
                     continue
                 self._eager.clear()
+                self._begin(self._sidecars(), spread=_SPREAD)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_STEADY):
                         await self._eager.wait()
@@ -92,24 +95,34 @@ class HealthReader:
         """Read those that are due, as far as they answer in time; True when every instance passes."""
         sidecars = self._sidecars()
         everybody = self._turns_left % _TURNS_OF_ALL == 0
-        begun: list[asyncio.Task[bool]] = []
-        for socket, instances in sidecars.items():
-            due = everybody or not self._passing.issuperset(instances)
-            if due and socket not in self._reading:
-                self._reading.add(socket)
-                begun.append(self._tasks.spawn(f"health {socket}", self._read_for_turn(socket, instances)))
+        begun = self._begin({s: i for s, i in sidecars.items() if everybody or not self._passing.issuperset(i)})
         if begun:
             await asyncio.wait(begun, timeout=_PATIENCE)
         known = {instance for instances in sidecars.values() for instance in instances}
         self._passing &= known
         return self._passing == known
 
+    def _begin(self, sidecars: Mapping[str, tuple[str, ...]], *, spread: float = 0.0) -> list[asyncio.Task[bool]]:
+        """Begin to read those that are not being read yet, each in its turn within ``spread`` seconds."""
+        begun: list[asyncio.Task[bool]] = []
+        for index, (socket, instances) in enumerate(sidecars.items()):
+            if socket not in self._reading:
+                self._reading.add(socket)
+                delay = index * spread / len(sidecars)
+                begun.append(self._tasks.spawn(f"health {socket}", self._read_for_turn(socket, instances, delay)))
+        return begun
+
     async def active_requests(self, socket: str, instance: str) -> int:
         """Requests that an instance is working on; 0 when its sidecar does not answer."""
         return (await self._gauges(socket)).get((instance, "upstream_rq_active"), 0)
 
-    async def _read_for_turn(self, socket: str, instances: tuple[str, ...]) -> bool:
+    async def _read_for_turn(self, socket: str, instances: tuple[str, ...], delay: float) -> bool:
         try:
+            if delay > 0:
+                # Who is awaited is asked at once, whoever's turn it is.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._eager.wait()
             return await self._read_sidecar(socket, instances)
         finally:
             self._reading.discard(socket)

@@ -157,3 +157,17 @@ async def test_instances_that_are_gone_are_not_awaited(world: World) -> None:
             while world.reader.is_eager:
                 await asyncio.sleep(0)
     assert world.turns < health._EAGER_TURNS
+
+
+async def test_at_rest_sidecars_are_asked_in_turn_and_at_once_when_somebody_is_awaited(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_SPREAD", 3600.0)
+    monkeypatch.setattr(health, "_STEADY", 3600.0)
+    world.sidecars = {"a": ("web-v1-1",), "b": ("api-v1-1",)}
+    world.admin.gauges = {"a": {"web-v1-1": 1}, "b": {"api-v1-1": 1}}
+    async with world.running():
+        await world.until("web-v1-1", True)
+        assert world.admin.asked == ["a"]
+        world.reader.hurry()
+        await world.until("api-v1-1", True)
