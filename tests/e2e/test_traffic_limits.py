@@ -12,7 +12,7 @@ import aiohttp
 import grpc
 import pytest
 from tests.e2e.harness import wait_until
-from tests.e2e.traffic import ECHO, GRPC, LAB, TCP, Answer, Map, ask, ask_many, read_map, running
+from tests.e2e.traffic import ECHO, GRPC, LAB, TCP, Answer, Map, ask, ask_many, outside, read_map, running
 
 pytestmark = pytest.mark.e2e
 
@@ -53,11 +53,38 @@ def world() -> Iterator[Map]:
             # What it refuses is a failure of the service to its callers' circuit breakers.
             "circuit_breaker": {"enabled": False},
         },
+        "retried": {
+            "command": LAB,
+            "limits": {"max_retries": 1},
+            "retry_policy": {"max_attempts": 2, "base_interval": "1s", "max_interval": "1s"},
+            "circuit_breaker": {"enabled": False},
+            "timeout": "30s",
+        },
         "tcp": {"command": TCP, "protocol": "tcp", "limits": {"max_connections": 1}},
     }
-    callers = {name: {"command": ECHO, "upstreams": [*called]} for name in ("a", "b")}
-    with running({"name": "limits", "services": {**callers, **called}}) as mesh:
-        yield read_map(mesh)
+    with outside(answer_late) as port:
+        called["outer"] = {
+            "address": f"127.0.0.1:{port}",
+            "limits": {"max_connections": 1, "max_pending_requests": 1},
+            "timeout": "30s",
+        }
+        callers = {name: {"command": ECHO, "upstreams": [*called]} for name in ("a", "b")}
+        with running({"name": "limits", "services": {**callers, **called}}) as mesh:
+            yield read_map(mesh)
+
+
+LET_GO = threading.Event()
+"""Set once the service outside of the mesh may answer."""
+
+
+def answer_late(connection: socket.socket) -> None:
+    """An HTTP/1.1 server that answers when it is let go."""
+    with connection.makefile("rb") as lines:
+        while lines.readline():
+            while lines.readline().strip():
+                pass
+            LET_GO.wait(30)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
 
 def statuses(port: int, path: str, count: int, **more: str) -> list[int]:
@@ -241,6 +268,34 @@ def test_more_requests_than_the_cap_are_refused_at_once_and_told_why(world: Map)
     stats = world.stats("a", "cluster.capped/v1.upstream_rq_retry$")
     assert stats["cluster.capped/v1.upstream_rq_retry"] == 0
     assert ask(port).status == 200
+
+
+def test_where_a_connection_carries_one_request_others_wait_for_it_and_no_more_than_may(world: Map) -> None:
+    port, cluster = world.upstream("a", "outer"), "cluster.external/outer"
+    answers: list[Answer] = []
+    threads = [threading.Thread(target=lambda: answers.append(ask(port))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        pending = f"{cluster}.upstream_rq_pending_active"
+        wait_until(lambda: world.stats("a", pending)[pending] == 1, "one is under way, and one waits")
+        refused = ask(port)
+    finally:
+        LET_GO.set()
+        for thread in threads:
+            thread.join()
+    assert (refused.status, refused.headers["x-meshctl-overloaded"]) == (503, "limits")
+    assert [answer.status for answer in answers] == [200, 200]
+    connections = f"{cluster}.upstream_cx_total"
+    assert world.stats("a", connections)[connections] == 1
+
+
+def test_no_more_requests_are_tried_again_at_once_than_may(world: Map) -> None:
+    port, cluster = world.upstream("a", "retried"), "cluster.retried/v1"
+    ask_many(port, "/tries/storm?fail=1000", 20, clients=20)
+    stats = world.stats("a", f"{cluster}.upstream_rq_retry")
+    assert stats[f"{cluster}.upstream_rq_retry_overflow"] > 0
+    assert stats[f"{cluster}.upstream_rq_retry"] < 20
 
 
 def test_a_tcp_connection_beyond_the_cap_is_closed(world: Map) -> None:
