@@ -20,6 +20,11 @@ def complete_services(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching((name for name, _ in _list_names(ctx)), incomplete)
 
 
+def complete_called(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of whatever can be called: services, and the gateway."""
+    return _matching([*(name for name, _ in _list_names(ctx)), "gateway"], incomplete)
+
+
 def complete_owners(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of whatever can have policies: services, and ``defaults``."""
     return _matching(["defaults", *(name for name, _ in _list_names(ctx))], incomplete)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshctl.cli.complete import complete_services
+from meshctl.cli.complete import complete_called, complete_services
 from meshctl.cli.options import PANEL_SEE, Output, OutputOption, example
 from meshctl.cli.project import ask, find_project, make_screen
 from meshctl.errors import UsageError
@@ -22,14 +22,23 @@ def register(app: typer.Typer) -> None:
     app.command(
         rich_help_panel=PANEL_SEE,
         epilog=example(
-            "meshctl explain payment --from checkout", "meshctl explain orders /orders --method POST -H 'x-user: ann'"
+            "meshctl explain payment --from checkout",
+            "meshctl explain gateway /cart",
+            "meshctl explain orders /orders --method POST -H 'x-user: ann'",
         ),
     )(explain)
 
 
 def explain(
     ctx: typer.Context,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", autocompletion=complete_services, help="Who is called.")],
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE",
+            autocompletion=complete_called,
+            help="Who is called; `gateway` for a request from outside.",
+        ),
+    ],
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="What is asked for.", show_default=False)] = "/",
     *,
     source: Annotated[

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from meshctl.control.engine import Engine
 from meshctl.errors import ConflictError, NotFoundError, UsageError
-from meshctl.plan.explain import Line, explain
+from meshctl.plan.explain import Line, explain, explain_gateway
 from meshctl.plan.matching import Asked
+from meshctl.plan.routes import GATEWAY
 from meshctl.spec.provenance import Provenance
+from meshctl.spec.schema import Mesh, Service
 from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Explanation
 from meshctl.wire.policies import PolicyOrigin
 
@@ -23,9 +25,37 @@ def explain_request(engine: Engine, request: ExplainRequest) -> Explanation:
     documents = topology.revisions.documents
     if mesh is None or topology.tree is None or documents is None:
         raise ConflictError("the mesh is not up yet", hint="run: meshctl up")
+    if not request.path.startswith("/"):
+        raise UsageError(f"{request.path!r} is no path", hint="a path begins with a slash, such as /orders?limit=3")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    asked = Asked(method=request.method.upper(), path=request.path, headers=headers)
+    facts, service = engine.facts(mesh), None
+    if request.service != GATEWAY:
+        service = _find_service(engine, mesh, request)
+        lines = explain(mesh, engine.plan(mesh), facts, caller=request.source, service=service, asked=asked)
+    elif mesh.gateway is None:
+        raise UsageError("this mesh has no gateway", hint="a topology has one by the key gateway")
+    elif request.source != GATEWAY:
+        raise UsageError("no service calls the gateway", hint="without --from, it is called from outside of the mesh")
+    else:
+        service, lines = explain_gateway(mesh, engine.plan(mesh), facts, asked)
+    owner = GATEWAY if service is None else service.name
+    provenance = Provenance(topology.tree, documents)
+    return Explanation(
+        service=owner,
+        source="outside" if request.service == GATEWAY else request.source,
+        method=asked.method,
+        path=asked.path,
+        revision=topology.revisions.number,
+        lines=[_shape(line, owner, provenance) for line in lines],
+    )
+
+
+def _find_service(engine: Engine, mesh: Mesh, request: ExplainRequest) -> Service:
     service = mesh.services.get(request.service)
     if service is None:
-        raise NotFoundError(f"no service {request.service}", hint=f"services: {', '.join(sorted(mesh.services))}")
+        known = ", ".join(sorted([*mesh.services, *([GATEWAY] if mesh.gateway is not None else [])]))
+        raise NotFoundError(f"no service {request.service}", hint=f"services: {known}")
     if request.source not in engine.nodes:
         known = ", ".join(sorted(engine.nodes))
         raise NotFoundError(f"no sidecar {request.source} in this mesh", hint=f"sidecars: {known}")
@@ -33,21 +63,7 @@ def explain_request(engine: Engine, request: ExplainRequest) -> Explanation:
         raise UsageError(f"{service.name} is a job: it cannot be called")
     if request.source == service.name:
         raise UsageError(f"{service.name} does not call itself through the mesh", hint="name another --from")
-    if not request.path.startswith("/"):
-        raise UsageError(f"{request.path!r} is no path", hint="a path begins with a slash, such as /orders?limit=3")
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    asked = Asked(method=request.method.upper(), path=request.path, headers=headers)
-    facts = engine.facts(mesh)
-    lines = explain(mesh, engine.plan(mesh), facts, caller=request.source, service=service, asked=asked)
-    provenance = Provenance(topology.tree, documents)
-    return Explanation(
-        service=service.name,
-        source=request.source,
-        method=asked.method,
-        path=asked.path,
-        revision=topology.revisions.number,
-        lines=[_shape(line, service.name, provenance) for line in lines],
-    )
+    return service
 
 
 def _shape(line: Line, service: str, provenance: Provenance) -> ExplainLine:

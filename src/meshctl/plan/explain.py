@@ -46,6 +46,7 @@ from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.fallback import CachedFallbackPlan, StaticFallbackPlan
 from meshctl.plan.policies.rate_limits import CALLER_HEADER, plan_rate_limits
 from meshctl.plan.policies.timeouts import TOLD_HEADER
+from meshctl.plan.routes import GATEWAY, find_gateway_route
 from meshctl.plan.rules import route_name
 from meshctl.spec.routing_schema import RouteRule
 from meshctl.spec.schema import Mesh, Service
@@ -118,14 +119,38 @@ def explain(mesh: Mesh, plan: MeshPlan, facts: Facts, *, caller: str, service: S
     proxy = plan.proxies[caller]
     if service.protocol == "tcp":
         return _explain_tcp(mesh, proxy, service, facts.open_services)
-    table = find_table(proxy, "outbound")
-    assert table is not None
-    host = find_host(table, service.name)
+    return _explain_http(mesh, proxy, facts, service=service, asked=asked, table="outbound")
+
+
+def explain_gateway(mesh: Mesh, plan: MeshPlan, facts: Facts, asked: Asked) -> tuple[Service | None, list[Line]]:
+    """What happens to a request from outside of the mesh, and the service that the gateway leads it to.
+
+    Raises:
+        KeyError: the mesh has no gateway for the outside.
+    """
+    if mesh.gateway is None:
+        raise KeyError(GATEWAY)
+    rule = find_gateway_route(mesh.gateway, asked.bare_path)
+    if rule is None:
+        known = ", ".join(sorted(rule.path for rule in mesh.gateway.routes)) or "none"
+        return None, [Line(topic="route", words=f"no route of the gateway takes it: 404; its routes: {known}")]
+    service = mesh.services[rule.service]
+    proxy = plan.proxies[GATEWAY]
+    first = Line(topic="gateway", words=f"what is under {rule.path} goes to {service.name}", where=rule.where)
+    return service, [first, *_explain_http(mesh, proxy, facts, service=service, asked=asked, table=GATEWAY)]
+
+
+def _explain_http(
+    mesh: Mesh, proxy: ProxyPlan, facts: Facts, *, service: Service, asked: Asked, table: str
+) -> list[Line]:
+    found = find_table(proxy, table)
+    assert found is not None
+    host = find_host(found, service.name)
     route = None if host is None else find_route(host, asked)
     if host is None or route is None:
         return [Line(topic="route", words="no route takes it: 404")]
     here = Situation(
-        mesh=mesh, caller=caller, service=service, asked=asked, host=host, route=route, proxy=proxy, facts=facts
+        mesh=mesh, caller=proxy.node, service=service, asked=asked, host=host, route=route, proxy=proxy, facts=facts
     )
     return [line for contribute in CONTRIBUTIONS for line in contribute(here)]
 

@@ -11,7 +11,8 @@ from meshctl.plan.policies.circuit_breaker import plan_circuit_breaker
 from meshctl.plan.policies.fallback import plan_fallback
 from meshctl.plan.rules import service_routes
 from meshctl.plan.splits import FULL
-from meshctl.spec.schema import Gateway, Mesh, Service
+from meshctl.spec.schema import Gateway, GatewayRoute, Mesh, Service
+from meshctl.spec.validate_routes import is_under
 
 PASSTHROUGH = "passthrough"
 GATEWAY = "gateway"
@@ -77,7 +78,7 @@ def outbound_table(mesh: Mesh, caller: str, upstreams: Sequence[Service], facts:
 def gateway_table(gateway: Gateway, services: Mapping[str, Service], facts: Facts) -> RouteTable:
     """The table of the gateway: the longest path wins; what no route takes gets 404 and the routes there are."""
     routes: list[Route] = []
-    for rule in sorted(gateway.routes, key=lambda r: (-len(r.path.rstrip("/")), r.path)):
+    for rule in _longest_first(gateway):
         filters = caller_filters(services[rule.service])
         made = service_routes(services[rule.service], GATEWAY, facts, under=rule.path)
         routes.extend(_with_filters(made, filters))
@@ -87,6 +88,15 @@ def gateway_table(gateway: Gateway, services: Mapping[str, Service], facts: Fact
         routes.append(Route(name="unknown", match=Match(), action=Reply(status=404, body=body)))
     host = VirtualHost(name=GATEWAY, domains=("*",), routes=tuple(routes))
     return RouteTable(name=GATEWAY, virtual_hosts=(host,))
+
+
+def find_gateway_route(gateway: Gateway, path: str) -> GatewayRoute | None:
+    """The route of the gateway that a path, without its query, takes."""
+    return next((rule for rule in _longest_first(gateway) if is_under(path, rule.path.rstrip("/") or "/")), None)
+
+
+def _longest_first(gateway: Gateway) -> list[GatewayRoute]:
+    return sorted(gateway.routes, key=lambda rule: (-len(rule.path.rstrip("/")), rule.path))
 
 
 def _tcp_reply(caller: str, upstream: str) -> Reply:

@@ -9,7 +9,9 @@ from meshctl.wire.policies import PolicyOrigin
 
 
 class ExplainRequest(Shape, frozen=True, kw_only=True):
-    """A request that is only thought of; ``source`` is the service that sends it, or ``gateway``."""
+    """A request that is only thought of; ``source`` is the service that sends it, or ``gateway``. With ``gateway``
+    as ``service`` it comes to the gateway from outside of the mesh.
+    """
 
     service: str
     source: str = "gateway"
@@ -38,7 +40,9 @@ class ExplainLine(Shape, frozen=True, kw_only=True):
 
 
 class Explanation(Shape, frozen=True, kw_only=True):
-    """What will happen to a request, in that order, with the policies of one revision."""
+    """What will happen to a request, in that order, with the policies of one revision. ``service`` is where it ends,
+    ``source`` is ``outside`` for one that comes to the gateway.
+    """
 
     service: str
     source: str

@@ -642,9 +642,32 @@ async def test_an_explanation_has_the_places_of_files_and_the_revisions_of_comma
         assert (found.revision, found.method) == (2, "GET")
 
 
+async def test_what_comes_to_the_gateway_is_explained_by_its_longest_path(world: World) -> None:
+    routes = "gateway: {port: 8080, routes: [{path: /, service: front}, {path: /api, service: orders}]}"
+    async with world.running() as plane:
+        await plane.up(make_request(f"{TEXT}{routes}\n"))
+        found = plane.policies.explain(ExplainRequest(service="gateway", path="/api/1?x"))
+        assert (found.service, found.source) == ("orders", "outside")
+        lines = {line.topic: line for line in found.lines}
+        assert lines["gateway"].words == "what is under /api goes to orders"
+        assert lines["gateway"].sources[0].origin.line == TEXT.count("\n") + 1
+        assert lines["goes to"].words == "orders/v1 90%, orders/v2 10%"
+        assert plane.policies.explain(ExplainRequest(service="gateway", path="/apix")).service == "front"
+        with pytest.raises(UsageError, match="no service calls the gateway"):
+            plane.policies.explain(ExplainRequest(service="gateway", source="front"))
+
+
+async def test_what_the_gateway_does_not_let_in_is_told(world: World) -> None:
+    async with world.running() as plane:
+        await plane.up(make_request(f"{TEXT}gateway: {{port: 8080, routes: [{{path: /api, service: orders}}]}}\n"))
+        (line,) = plane.policies.explain(ExplainRequest(service="gateway", path="/")).lines
+        assert line.words == "no route of the gateway takes it: 404; its routes: /api"
+
+
 @pytest.mark.parametrize(
     ("request_", "kind", "words"),
     [
+        (ExplainRequest(service="gateway"), UsageError, "this mesh has no gateway"),
         (ExplainRequest(service="oders"), NotFoundError, "no service oders"),
         (ExplainRequest(service="orders", source="nobody"), NotFoundError, "no sidecar nobody"),
         (ExplainRequest(service="orders", source="orders"), UsageError, "orders does not call itself"),
