@@ -34,6 +34,7 @@ from meshctl.wire import models, policies
 from meshctl.wire.authorization import AuthzRequest
 from meshctl.wire.explain import ExplainRequest
 from meshctl.wire.failures import LEAVES, to_body, to_error
+from meshctl.wire.shifts import MirrorRequest, ShiftRequest
 
 UP = models.UpRequest(
     files=[models.SourceFileShape(path="mesh.yaml", directory="/m", text="services: {}")], variables={}, services=[]
@@ -92,6 +93,10 @@ async def test_every_call_answers_its_shape(client: MeshClient, backend: FakeBac
     assert (await client.ready(2.5)).state == "ready"
     assert [what for name, what in backend.asked if name == "ready"] == [2.5]
     assert (await client.instances.scale(models.ScaleRequest(service="a", version="v1", replicas=3))).acked == 2
+    shifted = await client.shifts.shift(ShiftRequest(service="a", weights={"v2": 10}, author="ann@canary shift"))
+    assert shifted.after.weights == {"v1": 90, "v2": 10}
+    mirrored = await client.shifts.mirror(MirrorRequest(service="a", version="v2", author="ann@canary mirror"))
+    assert mirrored.after.mirror is not None
     assert (await client.instances.restart(models.RestartRequest(targets=["a"]))).message == "restarted a"
     registered = await client.instances.register(
         models.RegisterRequest(service="a/b", address="127.0.0.1:1", version="v1", ttl=5.0)

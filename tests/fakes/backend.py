@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tests.fakes.authorization import FakeAuthorization
 from tests.fakes.circuits import FakeCircuits
+from tests.fakes.shifts import FakeShifts
 
 from meshctl.errors import MeshctlError, NotFoundError
 from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Explanation
@@ -443,6 +444,7 @@ class FakeBackend:
     policies: FakePolicies = field(init=False)
     circuits: FakeCircuits = field(init=False)
     instances: FakeInstances = field(init=False)
+    shifts: FakeShifts = field(init=False)
     metrics: FakeMetrics = field(init=False)
 
     def __post_init__(self) -> None:
@@ -450,6 +452,7 @@ class FakeBackend:
         self.policies = FakePolicies(self._note)
         self.circuits = FakeCircuits(self._note, T0)
         self.instances = FakeInstances(self._note)
+        self.shifts = FakeShifts(self._note)
         self.metrics = FakeMetrics(self._note)
 
     def _note(self, name: str, what: object = None) -> None:

@@ -41,6 +41,7 @@ from meshctl.wire.policies import (
     RevisionList,
     RollbackRequest,
 )
+from meshctl.wire.shifts import MirrorRequest, ShiftRequest, TrafficResult
 
 
 class PolicyBackend(Protocol):
@@ -121,6 +122,18 @@ class MetricsBackend(Protocol):
         ...
 
 
+class ShiftBackend(Protocol):
+    """What the control plane does to shift traffic between versions."""
+
+    async def shift(self, request: ShiftRequest) -> TrafficResult:
+        """Shift traffic; returns when every sidecar concerned has acknowledged."""
+        ...
+
+    async def mirror(self, request: MirrorRequest) -> TrafficResult:
+        """Send copies of requests to a version, or stop that; returns as ``shift`` does."""
+        ...
+
+
 class InstanceBackend(Protocol):
     """What the control plane does with instances."""
 
@@ -166,6 +179,11 @@ class Backend(Protocol):
     @property
     def instances(self) -> InstanceBackend:
         """What it does with instances."""
+        ...
+
+    @property
+    def shifts(self) -> ShiftBackend:
+        """What it does to shift traffic."""
         ...
 
     @property

@@ -18,6 +18,7 @@ from meshctl.api.circuit_routes import CIRCUIT_ROUTES
 from meshctl.api.instance_routes import INSTANCE_ROUTES
 from meshctl.api.metrics_routes import METRICS_ROUTES
 from meshctl.api.policy_routes import POLICY_ROUTES
+from meshctl.api.shift_routes import SHIFT_ROUTES
 from meshctl.errors import UsageError
 from meshctl.wire import models
 
@@ -214,6 +215,7 @@ ROUTES: tuple[Route, ...] = (
     *AUTHORIZATION_ROUTES,
     *POLICY_ROUTES,
     *CIRCUIT_ROUTES,
+    *SHIFT_ROUTES,
     *METRICS_ROUTES,
 )
 """Every call of the API."""

@@ -19,6 +19,7 @@ from meshctl.client.errors import DisconnectedError
 from meshctl.client.instances import InstanceClient
 from meshctl.client.metrics import MetricsClient
 from meshctl.client.policies import PolicyClient
+from meshctl.client.shifts import ShiftClient
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
 from meshctl.wire import models
 from meshctl.wire.failures import StreamFailure, to_error
@@ -50,6 +51,7 @@ class MeshClient:
         self.policies = PolicyClient(self._ask)
         self.circuits = CircuitClient(self._ask)
         self.instances = InstanceClient(self._ask)
+        self.shifts = ShiftClient(self._ask)
         self.metrics = MetricsClient(self._ask, self._stream)
 
     async def __aenter__(self) -> Self:

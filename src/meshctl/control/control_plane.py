@@ -22,6 +22,7 @@ from meshctl.control.policies import EnvoyCheck, Policies, accept_all
 from meshctl.control.proxies import list_proxies, read_proxy_config
 from meshctl.control.readiness import find_waiting, mesh_state
 from meshctl.control.revisions import Stamp
+from meshctl.control.shifting import Shifts
 from meshctl.errors import NotFoundError, UsageError
 from meshctl.plan.addresses import LOOPBACK, outbound_key
 from meshctl.plan.diff import describe_changes
@@ -72,6 +73,7 @@ class ControlPlane:
         self.metrics = MetricsDesk(engine, circuits=self.circuits.states)
         self._failures = Failures(engine, logs)
         self.instances = Instances(engine, self._failures)
+        self.shifts = Shifts(engine, self.policies, self._failures)
         self._logs = logs
         self._daemon_pid = daemon_pid
         self._on_down = on_down

@@ -26,11 +26,11 @@ class Failures:
         """Every process that is given up."""
         return find_failed(self._engine.parts.supervisor.views())
 
-    async def explain(self, view: InstanceView) -> StartFailure:
-        """Why it failed, with its exit code and the last lines that it wrote."""
+    async def explain(self, view: InstanceView, *, since: float | None = None) -> StartFailure:
+        """Why it failed, with its exit code and the last lines that it wrote since a time, or since the last ``up``."""
         path = self._engine.parts.paths.log(view.spec.id)
         entries = self._logs(
-            lambda: {view.spec.id: path}, tail=_TAIL, since=self.since, until=None, grep=None, follow=False
+            lambda: {view.spec.id: path}, tail=_TAIL, since=since or self.since, until=None, grep=None, follow=False
         )
         return StartFailure(
             name=view.spec.id,

@@ -72,18 +72,18 @@ class Policies:
         edit = self._edit_by_files(_read_source(request.files, request.variables))
         stamp = Stamp(author=request.author, reason=request.reason)
         if request.dry_run:
-            return await self._try(self.changer.draft(edit, stamp, base=request.base))
-        return self._tell(await self.changer.change(edit, stamp, base=request.base))
+            return await self.try_draft(self.changer.draft(edit, stamp, base=request.base))
+        return self.tell(await self.changer.change(edit, stamp, base=request.base))
 
     async def delete(self, request: DeleteRequest) -> PolicyResult:
         """Take one policy away."""
         stamp = Stamp(author=request.author, reason=request.reason)
-        return self._tell(await self.changer.delete(request.owner, request.kind, stamp, base=request.base))
+        return self.tell(await self.changer.delete(request.owner, request.kind, stamp, base=request.base))
 
     async def roll_back(self, request: RollbackRequest) -> PolicyResult:
         """Return to the policies of an earlier revision."""
         stamp = Stamp(author=request.author, reason=request.reason)
-        return self._tell(await self.changer.roll_back(request.revision, stamp, base=request.base))
+        return self.tell(await self.changer.roll_back(request.revision, stamp, base=request.base))
 
     def diff(self, request: DiffRequest) -> PolicyDiff:
         """What differs between two revisions, or between what is in force and what files say."""
@@ -148,7 +148,7 @@ class Policies:
             return find_changes(self._documents, tree.policies)
         return self.changer.draft(self._edit_by_files(source), Stamp(author="")).changes
 
-    async def _try(self, drafted: Drafted) -> PolicyResult:
+    async def try_draft(self, drafted: Drafted) -> PolicyResult:
         """Have Envoy look at what a change would send to sidecars. Raises RejectedError with its words."""
         engine, clock = self._engine, self._engine.parts.clock
         start = clock.monotonic()
@@ -174,7 +174,8 @@ class Policies:
             duration_ms=round((clock.monotonic() - start) * 1000, 1),
         )
 
-    def _tell(self, changed: Changed) -> PolicyResult:
+    def tell(self, changed: Changed) -> PolicyResult:
+        """A change that is in effect, as JSON shows it."""
         return PolicyResult(
             message=f"revision {changed.revision}" if changed.changes else "nothing changed",
             revision=changed.revision,

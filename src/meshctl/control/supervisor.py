@@ -188,12 +188,16 @@ class Supervisor:
         self._restart_outdated()
         self._process()
 
-    def retry(self) -> tuple[str, ...]:
-        """Start again what failed, gave up or waits to be tried again, as if for the first time; gives its ids."""
+    def retry(self, ids: Collection[str] | None = None) -> tuple[str, ...]:
+        """Start again what failed, gave up or waits to be tried again, as if for the first time; gives its ids.
+
+        With ``ids``, only of these.
+        """
         again = [
             entry
-            for _, entry in sorted(self._entries.items())
+            for name, entry in sorted(self._entries.items())
             if not entry.removed
+            and (ids is None or name in ids)
             and (entry.state.phase in ("failed", "stopped", "backoff") or failed_to_start(entry.state, entry.spec))
         ]
         for entry in again:

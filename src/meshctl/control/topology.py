@@ -220,6 +220,14 @@ class Topology:
         self.replicas, self.ports = replicas, ports
         return version
 
+    def restore_replicas(self, counts: Mapping[str, int | None], *, in_use: frozenset[str]) -> None:
+        """Return to earlier counts by ``service/version``; None is the count of the files."""
+        replicas = {key: count for key, count in self.replicas.items() if key not in counts}
+        replicas |= {key: count for key, count in counts.items() if count is not None}
+        ports = self._assign(self._running(), replicas, self.registrations, in_use=in_use)
+        self._store.commit(ports=ports, scales=replicas)
+        self.replicas, self.ports = replicas, ports
+
     def set_registrations(self, registrations: tuple[Registration, ...], *, in_use: frozenset[str]) -> None:
         """Replace the registered instances; before any ``up`` none of them is given a port."""
         if self.declared is None:
