@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from meshctl.wire.policies import PolicyChangeShape
 from meshctl.wire.shifts import MirrorRequest, MirrorTraffic, ShiftRequest, Traffic, TrafficResult
 
 
@@ -15,6 +16,7 @@ class FakeShifts:
         self.started: list[str] = []
         self.idle: list[str] = []
         self.notes: list[str] = []
+        self.changes: list[PolicyChangeShape] = []
         self.before = Traffic(weights={"v1": 100, "v2": 0})
 
     async def shift(self, request: ShiftRequest) -> TrafficResult:
@@ -38,7 +40,7 @@ class FakeShifts:
             idle=self.idle,
             notes=self.notes,
             revision=8,
-            changes=[],
+            changes=self.changes,
             acked=2,
             total=2,
             duration_ms=12.3,

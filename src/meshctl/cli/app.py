@@ -59,6 +59,7 @@ VERBS = (
     Verb("restart", "scale", PANEL_CHANGE, "Restart services or instances, one after another."),
     Verb("register", "register", PANEL_CHANGE, "Add an instance that runs outside meshctl."),
     Verb("deregister", "register", PANEL_CHANGE, "Remove a registered instance."),
+    Verb("canary", "canary", PANEL_CHANGE, "Shift traffic between the versions of a service."),
     Verb("circuit", "circuit", PANEL_CHANGE, "Show circuit breakers, and hold them open or closed."),
     Verb("certs", "certs", PANEL_CHANGE, "Show, rotate and verify certificates."),
     Verb("init", "init", PANEL_TOOLS, "Write a topology to start from, with services that run."),

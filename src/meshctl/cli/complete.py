@@ -47,6 +47,17 @@ def complete_instances(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching((name for _, ids in _list_names(ctx) for name in ids), incomplete)
 
 
+def complete_versions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The versions of the service that is named already, but for its stable one."""
+    return _matching(_list_versions(ctx), incomplete)
+
+
+def complete_weights(ctx: typer.Context, incomplete: str) -> list[str]:
+    """``v2=`` for each version of the service that is named already, but for its stable one and those given."""
+    given = {word.partition("=")[0] for word in ctx.params.get("weights") or ()}
+    return _matching((f"{name}=" for name in _list_versions(ctx) if name not in given), incomplete)
+
+
 def _matching(names: Iterable[str], incomplete: str) -> list[str]:
     return sorted({name for name in names if name.startswith(incomplete)})
 
@@ -84,3 +95,13 @@ def _read_topology(ctx: typer.Context) -> list[tuple[str, tuple[str, ...]]]:
 
     mesh = load_mesh(read_source(find_project(ctx, files=files_of(ctx))))
     return [(service.name, tuple(instance_ids(service, {}))) for service in mesh.services.values()]
+
+
+def _list_versions(ctx: typer.Context) -> list[str]:
+    """The versions of the service that was named, as the topology has them: the mesh tells of those that run only."""
+    try:
+        mesh = load_mesh(read_source(find_project(ctx, files=files_of(ctx))))
+    except Exception:  # noqa: BLE001 - whatever is wrong, a press of the tab key is no place to tell
+        return []
+    service = mesh.services.get(str(ctx.params.get("service", "")))
+    return [] if service is None else [name for name in service.versions if name != service.stable]

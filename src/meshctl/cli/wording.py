@@ -10,6 +10,7 @@ from meshctl.cli.project import Screen
 if TYPE_CHECKING:
     from meshctl.wire.models import AppliedResult
     from meshctl.wire.policies import PolicyResult
+    from meshctl.wire.shifts import TrafficResult
 
 
 def print_applied(screen: Screen, result: AppliedResult, *, output: Output) -> None:
@@ -24,7 +25,7 @@ def print_applied(screen: Screen, result: AppliedResult, *, output: Output) -> N
     screen.say(f"{result.message}; {said}" if result.message else said)
 
 
-def describe_applied(result: AppliedResult | PolicyResult) -> str:
+def describe_applied(result: AppliedResult | PolicyResult | TrafficResult) -> str:
     """``applied to 5/5 sidecars in 12 ms``."""
     sidecars = count_nouns(result.total, "sidecar")
     return f"applied to {result.acked}/{sidecars} in {describe_duration(result.duration_ms)}"

@@ -266,8 +266,11 @@ class _Editor:
             self._put("routes", make_list(kept, node.where if node is not None and route is None else self._where))
 
     def _put(self, kind: str, node: Node | None) -> None:
-        before = self.documents.get((self.owner, kind))
+        before, file = self.documents.get((self.owner, kind)), self.files.get((self.owner, kind))
         if before is not None and same_node(before.node, node):
+            return
+        if file is not None and same_node(file.node, node):
+            self.documents[file.key] = file
             return
         document = Document(owner=self.owner, kind=kind, where=self._where, node=node, origin=self.origin)
         self.documents[document.key] = document
