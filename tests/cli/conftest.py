@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from aiohttp import web
 from tests.fakes.backend import FakeBackend
 
 from meshctl.api.server import Runner, serve
 from meshctl.cli.app import run
+from meshctl.wire.models import CallTarget
 from meshctl.wire.paths import MeshPaths, locate
 
 T = TypeVar("T")
@@ -132,3 +134,49 @@ def run_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return Outcome(out, err, code if isinstance(code, int) else 0 if code is None else 1)
 
     return call
+
+
+class Sidecar:
+    """A sidecar's outbound listener on a unix socket: keeps requests, answers as told."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.status = 200
+        self.body = b'{"ok": true}'
+        self.headers = {"x-meshctl-instance": "payment-v1-1", "x-meshctl-version": "v1"}
+        self.hang = False
+        self.ended = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.requests.append((request.method, request.raw_path, headers, await request.read()))
+        if self.hang:
+            await self.ended.wait()
+        return web.Response(status=self.status, body=self.body, headers=self.headers)
+
+
+@pytest.fixture
+def sidecar(served: ServedMesh, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sidecar]:
+    """A mesh whose every sidecar is this one."""
+    fake = Sidecar()
+    path = f"{served.paths.runtime}/gateway.out"
+
+    async def start() -> web.AppRunner:
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", fake.answer)
+        runner = web.AppRunner(app, shutdown_timeout=0)
+        await runner.setup()
+        await web.UnixSite(runner, path).start()
+        return runner
+
+    runner = served.do(start())
+    monkeypatch.setattr(
+        served.backend, "call_target", lambda source: CallTarget(source=source, socket=path, host="", port=0)
+    )
+    yield fake
+
+    async def stop() -> None:
+        fake.ended.set()
+        await runner.cleanup()
+
+    served.do(stop())

@@ -2,67 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from tests.cli.conftest import RunCli, ServedMesh
+from tests.cli.conftest import RunCli, ServedMesh, Sidecar
 
 from meshctl.cli.call import EXPLANATIONS, split_target
 from meshctl.errors import UsageError
 from meshctl.wire.models import CallTarget
-
-
-class Sidecar:
-    """A sidecar's outbound listener on a unix socket: keeps requests, answers as told."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.status = 200
-        self.body = b'{"ok": true}'
-        self.headers = {"x-meshctl-instance": "payment-v1-1", "x-meshctl-version": "v1"}
-        self.hang = False
-        self.ended = asyncio.Event()
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        self.requests.append((request.method, request.raw_path, headers, await request.read()))
-        if self.hang:
-            await self.ended.wait()
-        return web.Response(status=self.status, body=self.body, headers=self.headers)
-
-
-@pytest.fixture
-def sidecar(served: ServedMesh, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sidecar]:
-    """A mesh whose every sidecar is this one."""
-    fake = Sidecar()
-    path = f"{served.paths.runtime}/gateway.out"
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_route("*", "/{rest:.*}", fake.answer)
-        runner = web.AppRunner(app, shutdown_timeout=0)
-        await runner.setup()
-        await web.UnixSite(runner, path).start()
-        return runner
-
-    runner = served.do(start())
-    monkeypatch.setattr(
-        served.backend, "call_target", lambda source: CallTarget(source=source, socket=path, host="", port=0)
-    )
-    yield fake
-
-    async def stop() -> None:
-        fake.ended.set()
-        await runner.cleanup()
-
-    served.do(stop())
 
 
 def test_the_body_goes_to_stdout_and_who_answered_to_stderr(sidecar: Sidecar, run_cli: RunCli) -> None:

@@ -46,6 +46,7 @@ VERBS = (
     Verb("logs", "logs", PANEL_SEE, "Show what services and sidecars wrote."),
     Verb("events", "events", PANEL_SEE, "Show what happened, in order."),
     Verb("call", "call", PANEL_SEE, "Send a request as a service would, through its sidecar."),
+    Verb("load", "load", PANEL_SEE, "Send requests at a steady rate, and show how they fare."),
     Verb("authz", "authz", PANEL_SEE, "Ask who may call whom, and which rule says so."),
     Verb("proxy", "proxy", PANEL_SEE, "Show the configuration of sidecars and whether it is in sync."),
     Verb("get", "policy_views", PANEL_SEE, "Show the policies that are written, and where each came from."),

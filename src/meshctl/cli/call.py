@@ -94,12 +94,12 @@ def call(
     from meshctl.client.calls import MeshRequest  # noqa: PLC0415 - aiohttp is loaded when something is sent
 
     service, path = split_target(target)
-    body = _read_body(data)
+    body = read_body(data)
     request = MeshRequest(
         service=service,
         path=path,
         method=method.upper() or ("GET" if body is None else "POST"),
-        headers=_read_headers(header or [], body),
+        headers=read_headers(header or [], body),
         body=body,
         timeout=parse_duration(timeout, option="--timeout"),
     )
@@ -234,7 +234,8 @@ async def _explain(client: MeshClient, service: str, source: str, status: int, b
     return "hint: `meshctl proxy status` and `meshctl logs --sidecars` show what the sidecars say"
 
 
-def _read_body(data: str | None) -> bytes | None:
+def read_body(data: str | None) -> bytes | None:
+    """The bytes of a text, of ``@FILE``, or of stdin (``-``). Raises UsageError."""
     if data is None:
         return None
     if data in ("-", "@-"):
@@ -247,7 +248,8 @@ def _read_body(data: str | None) -> bytes | None:
     return data.encode()
 
 
-def _read_headers(headers: list[str], body: bytes | None) -> tuple[tuple[str, str], ...]:
+def read_headers(headers: list[str], body: bytes | None) -> tuple[tuple[str, str], ...]:
+    """Names and values of ``NAME: VALUE``, with a Content-Type that fits the body. Raises UsageError."""
     pairs: list[tuple[str, str]] = []
     for header in headers:
         name, colon, value = header.partition(":")

@@ -64,7 +64,9 @@ async def _redraw(client: MeshClient, live: Live, service: str, since: float) ->
     while True:
         words = describe_waiting(await client.status(), service)
         seconds = read_clock() - since
-        live.update(Text(f"{words} ({seconds:.0f} s, Ctrl+C gives up)" if words else "", style="bright_black"))
+        line = Text(f"{seconds:.0f} s, Ctrl+C gives up: {words}" if words else "", style="bright_black")
+        line.truncate(max(1, live.console.width - 1), overflow="ellipsis")
+        live.update(line)
         live.refresh()
         await asyncio.sleep(_REFRESH)
 

@@ -60,7 +60,7 @@ async def open_call(target: CallTarget, request: MeshRequest) -> AsyncIterator[M
         UsageError: the request cannot be written as HTTP.
         MeshctlError: the sidecar does not answer, or broke the connection off.
     """
-    headers = _complete_headers(request)
+    headers = complete_headers(request)
     url = URL(f"http://{target.host or 'localhost'}:{target.port or 80}{request.path}")
     started = time.monotonic()
     try:
@@ -98,8 +98,8 @@ async def open_call(target: CallTarget, request: MeshRequest) -> AsyncIterator[M
         ) from None
 
 
-def _complete_headers(request: MeshRequest) -> list[tuple[str, str]]:
-    """The headers to send; refuses what HTTP has no way to write (RFC 9110, 5.1, 5.5 and 9.1)."""
+def complete_headers(request: MeshRequest) -> list[tuple[str, str]]:
+    """The headers to send, the host among them; refuses what HTTP has no way to write (RFC 9110, 5.1, 5.5 and 9.1)."""
     if not _TOKEN.fullmatch(request.method):
         raise UsageError(f"{request.method!r} is no HTTP method", hint="write GET, POST, PUT, PATCH or DELETE")
     for name, value in request.headers:

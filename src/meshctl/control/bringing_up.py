@@ -116,8 +116,8 @@ class Starter:
                 key, count = f"{service.name}/{version}", service.versions[version].replicas or 1
                 before[key] = topology.replicas.get(key)
                 topology.set_replicas(service.name, version, count, in_use=engine.ports_in_use)
-                instances = f"{count} instance{'' if count == 1 else 's'}"
-                message = f"{key}: starting {instances}, which get requests once they are healthy"
+                instances = "1 instance, which gets" if count == 1 else f"{count} instances, which get"
+                message = f"{key}: starting {instances} requests once healthy"
                 engine.parts.events.add("traffic.starting", key, message)
             await engine.apply()
         return before
@@ -161,7 +161,7 @@ class Starter:
         for view in self._failed(service, versions):
             first = await self._failures.explain(view, since=since)
             raise StartError(
-                f"{first.name} did not come up: {first.message}; no traffic was shifted",
+                f"{first.name} did not come up: {first.message}; nothing was changed",
                 hint=f"its log: {first.log}",
                 detail=_tail_of(first),
             )
@@ -178,13 +178,13 @@ class Starter:
         if not waiting:
             names = ", ".join(f"{service}/{version}" for version in versions)
             return WaitTimeoutError(
-                f"{names} is not healthy after {timeout:g} s; no traffic was shifted",
+                f"{names} is not healthy after {timeout:g} s; nothing was changed",
                 hint="`meshctl status` shows its instances",
             )
         first = await self._failures.explain(waiting[0], since=since)
         reason = first.message or "its sidecar's health check does not pass"
         return WaitTimeoutError(
-            f"{first.name} is not healthy after {timeout:g} s ({reason}); no traffic was shifted",
+            f"{first.name} is not healthy after {timeout:g} s ({reason}); nothing was changed",
             hint=f"its log: {first.log}; --timeout allows more time",
             detail=_tail_of(first),
         )

@@ -132,7 +132,7 @@ async def test_what_cannot_be_is_refused_and_says_what_there_is(
 async def test_an_unhealthy_version_changes_nothing_and_is_stopped_again(
     world: ControlWorld, plane: ControlPlane
 ) -> None:
-    with pytest.raises(StartError, match=r"shop-v3-1 did not come up: .*; no traffic was shifted"):
+    with pytest.raises(StartError, match=r"shop-v3-1 did not come up: .*; nothing was changed"):
         await shift(plane, v3=10)
     assert written(plane) == {}
     await until(lambda: "shop-v3-1" not in plane._engine.parts.supervisor.views(), "v3 is gone")
