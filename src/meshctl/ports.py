@@ -308,6 +308,22 @@ class StateStore(Protocol):
         ...
 
 
+KEPT_EVENTS = 5000
+"""How many events are kept; older ones are forgotten."""
+
+
+class EventStore(Protocol):
+    """Keeps the log of events, so that its numbers go on where an earlier control plane stopped."""
+
+    def put_event(self, number: int, body: bytes) -> None:
+        """Keep an event, and forget those that are KEPT_EVENTS older. Raises MeshctlError when it cannot be kept."""
+        ...
+
+    def events(self) -> tuple[bytes, ...]:
+        """The events that are kept, oldest first."""
+        ...
+
+
 class CircuitFiles(Protocol):
     """Reads the memory in which sidecars keep the state of circuit breakers (see envoy.circuit_layout)."""
 

@@ -22,7 +22,15 @@ import msgspec
 
 from meshctl.adapters.private_files import mend_file, open_private_directory
 from meshctl.errors import ConflictError, MeshctlError
-from meshctl.ports import KEPT_REVISIONS, InstanceRecord, Registration, Revision, StateStore, TopologySource
+from meshctl.ports import (
+    KEPT_EVENTS,
+    KEPT_REVISIONS,
+    InstanceRecord,
+    Registration,
+    Revision,
+    StateStore,
+    TopologySource,
+)
 
 T = TypeVar("T")
 
@@ -40,7 +48,11 @@ def _add_revisions(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE revisions (number INTEGER PRIMARY KEY, head BLOB NOT NULL, content BLOB NOT NULL)")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_revisions)
+def _add_events(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE events (number INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_revisions, _add_events)
 """Migration n takes a database from version n to n + 1; the version is SQLite's ``user_version``. A change of what
 is stored as JSON (see ports) that old JSON does not fit needs one, or old databases count as damaged."""
 
@@ -125,6 +137,21 @@ class SqliteStore(StateStore):
             self._connection.execute("INSERT INTO revisions (number, head, content) VALUES (?, ?, ?)", values)
             oldest = revision.number - KEPT_REVISIONS
             self._connection.execute("DELETE FROM revisions WHERE number <= ?", (oldest,))
+
+    # ------------------------------------------------------------------------------------------ events
+
+    def put_event(self, number: int, body: bytes) -> None:
+        """Keep an event, and forget those that are KEPT_EVENTS older."""
+        with self._explained():
+            self._connection.execute("INSERT OR REPLACE INTO events (number, body) VALUES (?, ?)", (number, body))
+            self._connection.execute("DELETE FROM events WHERE number <= ?", (number - KEPT_EVENTS,))
+
+    def events(self) -> tuple[bytes, ...]:
+        """The events that are kept, oldest first."""
+        with self._explained():
+            return tuple(row[0] for row in self._connection.execute("SELECT body FROM events ORDER BY number"))
+
+    # ------------------------------------------------------------------------------------------ parts
 
     def topology(self) -> TopologySource | None:
         """The topology last applied."""

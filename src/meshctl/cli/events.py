@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,16 +11,27 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from meshctl.cli.complete import complete_targets
 from meshctl.cli.news import strip_subject
-from meshctl.cli.options import PANEL_SEE, FileOnlyOption, Output, example
-from meshctl.cli.project import Project, Screen, connect, find_project, make_screen
-from meshctl.cli.render import STYLES, format_time, print_json, print_line
+from meshctl.cli.options import PANEL_SEE, FileOnlyOption, Output, example, parse_moment
+from meshctl.cli.project import Project, Screen, connect, find_project, has_leftovers, make_screen
+from meshctl.cli.render import STYLES, format_time, print_json, print_line, read_clock
+from meshctl.errors import NotRunningError
 from meshctl.wire.models import Event, encode
+
+_RETRY = 0.3
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(rich_help_panel=PANEL_SEE, epilog=example("meshctl events -f", "meshctl events -o json"))(events)
+    app.command(
+        rich_help_panel=PANEL_SEE,
+        epilog=example(
+            "meshctl events -f",
+            "meshctl events --kind circuit --since 10m",
+            "meshctl events --subject checkout -o json",
+        ),
+    )(events)
 
 
 def events(
@@ -27,14 +39,63 @@ def events(
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is to come.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last N.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind", metavar="KIND", help="Only this kind, or all that begin with it: circuit, instance.ready."
+        ),
+    ] = None,
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subject",
+            metavar="NAME",
+            autocompletion=complete_targets,
+            help="Only about this service, and its instances and sidecar.",
+        ),
+    ] = None,
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="Only events since: 5m, or a time.")] = "",
     file: FileOnlyOption = None,
     output: Annotated[
         Output, typer.Option("--output", "-o", help="How to print; wide adds the kind, json is one object a line.")
     ] = (Output.TABLE),
 ) -> None:
-    """Show what happened: starts, exits, restarts, changes of configuration, certificates, registrations."""
+    """Show what happened: starts, exits, restarts, circuits, changes of configuration, certificates, registrations.
+
+    Events are numbered in one order and kept across control planes, the last 5,000 of them; with -f this command goes
+    on after a control plane that died, without loss or repetition.
+    """
     project = find_project(ctx, files=file)
-    asyncio.run(_show(project, _Printer(screen=make_screen(ctx), output=output), follow=follow, tail=tail))
+    wanted = Wanted(
+        kinds=tuple(kind or ()),
+        subjects=tuple(subject or ()),
+        since=parse_moment(since, now=read_clock(), option="--since") if since else None,
+    )
+    asyncio.run(_show(project, _Printer(screen=make_screen(ctx), output=output), wanted, follow=follow, tail=tail))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which events are shown; what is empty excludes nothing. ``since`` is in seconds since the epoch."""
+
+    kinds: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    since: float | None = None
+
+    def match(self, event: Event) -> bool:
+        """Whether an event is one of them."""
+        kinds = not self.kinds or any(event.kind == kind or event.kind.startswith(f"{kind}.") for kind in self.kinds)
+        subjects = not self.subjects or any(_is_about(event.subject, name) for name in self.subjects)
+        return kinds and subjects and (self.since is None or event.time >= self.since)
+
+
+def _is_about(subject: str, name: str) -> bool:
+    # Subjects are services, instances, sidecars, or several of them: `a,b`, or `a->b` for a caller's circuit.
+    for part in re.split(r",|->|\s+", subject):
+        own = part.removeprefix("sidecar.")
+        if own == name or re.fullmatch(rf"{re.escape(name)}-.+-\d+", own):
+            return True
+    return False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,13 +122,33 @@ class _Printer:
         print_line(self.screen.out, line)
 
 
-async def _show(project: Project, printer: _Printer, *, follow: bool, tail: int | None) -> None:
+async def _show(project: Project, printer: _Printer, wanted: Wanted, *, follow: bool, tail: int | None) -> None:
     async with connect(project) as client:
         past = [event async for event in client.events()]
-        shown = past if tail is None else past[max(0, len(past) - tail) :]
-        printer.align(shown)
-        for event in shown:
-            printer.print(event)
-        if follow:
-            async for event in client.events(since=past[-1].seq if past else 0, follow=True):
-                printer.print(event)
+    found = [event for event in past if wanted.match(event)]
+    shown = found if tail is None else found[max(0, len(found) - tail) :]
+    printer.align(shown)
+    for event in shown:
+        printer.print(event)
+    if follow:
+        await _follow(project, printer, wanted, past[-1].seq if past else 0)
+
+
+async def _follow(project: Project, printer: _Printer, wanted: Wanted, seen: int) -> None:
+    """Print what comes until the mesh is down; a control plane that dies is waited for."""
+    told = False
+    while True:
+        try:
+            async with connect(project) as client:
+                async for event in client.events(since=seen, follow=True):
+                    seen, told = event.seq, False
+                    if wanted.match(event):
+                        printer.print(event)
+                return
+        except NotRunningError:
+            if not has_leftovers(project.paths):
+                raise
+            if not told:
+                printer.screen.say("the control plane ended; waiting for the next one (`meshctl up`)")
+                told = True
+            await asyncio.sleep(_RETRY)

@@ -1,27 +1,40 @@
-"""The ordered log of what happened: bounded in memory, followed by any number of readers.  I/O (asyncio)."""
+"""The ordered log of what happened: kept across control planes, followed by any number of readers.  I/O.
+
+An event is stored before anybody reads it, so that a number that was read is never given to another event: who follows
+goes on after a control plane that died without loss or repetition.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Literal
 
-from meshctl.ports import Clock
-from meshctl.wire.models import Event
+import msgspec
 
-_KEPT = 5000
+from meshctl.errors import MeshctlError
+from meshctl.ports import KEPT_EVENTS, Clock, EventStore
+from meshctl.wire.models import Event, decode, encode
 
 Level = Literal["info", "warning", "error"]
 
 
 class EventLog:
-    """Events of this control plane, numbered from 1; the oldest go when there are more than are kept."""
+    """Events of a mesh, numbered from 1; the oldest go when there are more than are kept.
 
-    def __init__(self, clock: Clock) -> None:
+    Without a store they last as long as the object. ``begun`` is the number of the last event of earlier ones.
+    """
+
+    def __init__(self, clock: Clock, store: EventStore | None = None) -> None:
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=_KEPT)
-        self._last = 0
+        self._store = store
+        self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        for body in store.events() if store is not None else ():
+            with contextlib.suppress(msgspec.DecodeError):  # of another version; the others are worth no less
+                self._events.append(decode(body, Event))
+        self._last = self.begun = self._events[-1].seq if self._events else 0
         self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
 
@@ -34,6 +47,10 @@ class EventLog:
         """Record something that happened and wake those who follow."""
         self._last += 1
         event = Event(seq=self._last, time=self._clock.now(), kind=kind, subject=subject, message=message, level=level)
+        if self._store is not None:
+            # A disk that is full must not stop what happens, only what is known of it later.
+            with contextlib.suppress(MeshctlError):
+                self._store.put_event(event.seq, encode(event))
         self._events.append(event)
         self._wake()
         return event

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.fakes.clock import FakeClock
 
-from meshctl.control import events
 from meshctl.control.events import EventLog
+from meshctl.errors import MeshctlError
+from meshctl.ports import KEPT_EVENTS
 from meshctl.wire.models import Event
 
 
@@ -43,9 +44,9 @@ async def test_an_event_says_what_when_about_whom_and_how_bad(log: EventLog) -> 
 
 
 async def test_the_oldest_go_first(log: EventLog) -> None:
-    fill(log, events._KEPT + 10)
+    fill(log, KEPT_EVENTS + 10)
     kept = await collect(log.read(None, follow=False))
-    assert kept == list(range(11, events._KEPT + 11))
+    assert kept == list(range(11, KEPT_EVENTS + 11))
 
 
 async def test_followers_see_every_event_once_and_in_order(log: EventLog) -> None:
@@ -82,3 +83,38 @@ async def test_a_number_beyond_the_last_waits_for_what_comes_after_it(log: Event
         await asyncio.sleep(0)
     log.close()
     assert await follower == [3, 4]
+
+
+class Kept:
+    """A store that is a list."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[int, bytes] = {}
+        self.full = False
+
+    def put_event(self, number: int, body: bytes) -> None:
+        if self.full:
+            raise MeshctlError("no room")
+        self.bodies[number] = body
+
+    def events(self) -> tuple[bytes, ...]:
+        return tuple(self.bodies.values())
+
+
+async def test_numbers_go_on_where_an_earlier_control_plane_stopped() -> None:
+    kept = Kept()
+    fill(EventLog(FakeClock(), kept), 3)
+    after = EventLog(FakeClock(), kept)
+    assert after.begun == 3
+    fill(after, 2)
+    assert await collect(after.read(None, follow=False)) == [1, 2, 3, 4, 5]
+    assert await collect(after.read(3, follow=False)) == [4, 5]
+
+
+async def test_a_full_disk_stops_nothing_and_damage_hides_nothing_else() -> None:
+    kept = Kept()
+    kept.bodies[0] = b"not an event"
+    log = EventLog(FakeClock(), kept)
+    kept.full = True
+    fill(log, 2)
+    assert await collect(log.read(None, follow=False)) == [1, 2]
