@@ -33,6 +33,7 @@ from meshctl.adapters.port_owner import explain_port, port_is_free
 from meshctl.adapters.private_files import open_private_directory
 from meshctl.adapters.process_meter import PsutilMeter
 from meshctl.adapters.processes import KeeperHost
+from meshctl.adapters.request_reports import ReportReceiver
 from meshctl.adapters.sqlite_store import SqliteStore
 from meshctl.api.server import serve
 from meshctl.control.certs import CertRunner
@@ -92,11 +93,11 @@ def run_daemon(directory: str, *, teardown: bool = False) -> int:
 async def _run(paths: MeshPaths, *, teardown: bool) -> None:
     ended = asyncio.Event()
     clock = SystemClock()
-    events = EventLog(clock)
     # Before anything is started that would be left behind.
     envoy = _find_envoy(required=not teardown)
     leaf_lifetime = LEAF_LIFETIME if teardown else _read_leaf_lifetime(os.environ)
     store = SqliteStore(paths.database)
+    events = EventLog(clock, store)
     if store.recovered:
         events.add("store.recovered", "store", store.recovered, "warning")
     engine = Engine()
@@ -112,7 +113,13 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         await keeper.open()
         # Not while it is being stopped: what is left then is for the next `down`, which finds it through the keeper.
         opened.push_async_callback(lambda: keeper.close(stop=engine.stopped))
-        ads = AdsServer(socket=paths.ads_socket, on_status=lambda _node, _status: engine.notify(), clock=clock)
+        reports = ReportReceiver()
+        ads = AdsServer(
+            socket=paths.ads_socket,
+            on_status=lambda _node, _status: engine.notify(),
+            clock=clock,
+            handlers=(reports.handlers(),),
+        )
         await ads.start()
         opened.push_async_callback(ads.stop)
         parts = _make_parts(
@@ -139,6 +146,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
             on_down=ended.set,
             check_envoy=lambda proxies: check_plans(envoy, proxies),
         )
+        reports.take = plane.taps.take
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         for signum in (signal.SIGTERM, signal.SIGINT):

@@ -121,11 +121,13 @@ async def test_a_sidecar_is_served_all_types_and_serves(bench: Bench) -> None:
     status = bench.server.status(NODE)
     assert (status.state, status.connected, status.error) == ("synced", True, "")
     assert {item.type: (item.state, item.resources, item.acked_at) for item in status.types} == {
+        "runtime": ("synced", 0, 1000.0),
         "clusters": ("synced", 1, 1000.0),
         "endpoints": ("synced", 1, 1000.0),
         "secrets": ("synced", 1, 1000.0),
         "listeners": ("synced", 1, 1000.0),
         "routes": ("synced", 1, 1000.0),
+        "rates": ("synced", 0, None),
     }
     assert bench.seen[-1] == (NODE, status)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from tests.fakes.authorization import FakeAuthorization
 from tests.fakes.circuits import FakeCircuits
 from tests.fakes.shifts import FakeShifts
+from tests.fakes.taps import FakeTaps
 
 from meshctl.errors import MeshctlError, NotFoundError
 from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Explanation
@@ -446,6 +447,7 @@ class FakeBackend:
     instances: FakeInstances = field(init=False)
     shifts: FakeShifts = field(init=False)
     metrics: FakeMetrics = field(init=False)
+    taps: FakeTaps = field(default_factory=FakeTaps)
 
     def __post_init__(self) -> None:
         self.authorization = FakeAuthorization(self._note)

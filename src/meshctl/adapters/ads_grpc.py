@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,12 +63,21 @@ class AdsServer:
         socket: path of the unix socket to listen on; at most 104 bytes.
         on_status: called in the event loop with the node and its status whenever that changes; must not raise.
         clock: gives the times of acknowledgements.
+        handlers: other services for sidecars, to be served on the same socket.
     """
 
-    def __init__(self, *, socket: str, on_status: Callable[[str, SyncStatus], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        socket: str,
+        on_status: Callable[[str, SyncStatus], None],
+        clock: Clock,
+        handlers: Sequence[Any] = (),
+    ) -> None:
         self._socket = socket
         self._on_status = on_status
         self._clock = clock
+        self._handlers = handlers
         self._nodes: dict[str, _Node] = {}
         self._waiters: set[asyncio.Event] = set()
         self._server: grpc.aio.Server | None = None
@@ -79,7 +88,7 @@ class AdsServer:
     async def start(self) -> None:
         """Listen. Raises StartError when the socket cannot be used."""
         server = grpc.aio.server(options=_UNLIMITED)
-        server.add_generic_rpc_handlers((self._build_handlers(),))
+        server.add_generic_rpc_handlers((self._build_handlers(), *self._handlers))
         try:
             server.add_insecure_port(f"unix:{self._socket}")
             await server.start()

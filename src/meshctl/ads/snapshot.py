@@ -15,8 +15,10 @@ ENDPOINT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type URL
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+RUNTIME = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
+BUCKET = "type.googleapis.com/envoy.type.v3.TokenBucket"
 
-TYPE_URLS = (CLUSTER, ENDPOINT, SECRET, LISTENER, ROUTE)
+TYPE_URLS = (CLUSTER, ENDPOINT, SECRET, LISTENER, ROUTE, RUNTIME, BUCKET)
 """Every type served, in the order in which additions are sent (make before break); removals come last."""
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meshctl.ads.session import Session
-from meshctl.ads.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPE_URLS
+from meshctl.ads.snapshot import BUCKET, CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, SECRET, TYPE_URLS
 from meshctl.ads.subscription import UNKNOWN
 
 SyncState = Literal["synced", "stale", "rejected", "disconnected"]
-TypeName = Literal["clusters", "endpoints", "secrets", "listeners", "routes"]
+TypeName = Literal["runtime", "clusters", "endpoints", "secrets", "listeners", "routes", "rates"]
 
 TYPE_NAMES: dict[str, TypeName] = {
     CLUSTER: "clusters",
@@ -22,6 +22,8 @@ TYPE_NAMES: dict[str, TypeName] = {
     SECRET: "secrets",
     LISTENER: "listeners",
     ROUTE: "routes",
+    RUNTIME: "runtime",
+    BUCKET: "rates",
 }
 
 

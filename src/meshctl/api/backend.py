@@ -41,7 +41,9 @@ from meshctl.wire.policies import (
     RevisionList,
     RollbackRequest,
 )
+from meshctl.wire.requests import TapItem
 from meshctl.wire.shifts import MirrorRequest, ShiftRequest, TrafficResult
+from meshctl.wire.taps import TapQuery
 
 
 class PolicyBackend(Protocol):
@@ -158,6 +160,14 @@ class InstanceBackend(Protocol):
         ...
 
 
+class TapBackend(Protocol):
+    """What the control plane tells of requests as they pass."""
+
+    def tap(self, query: TapQuery, *, count: int | None, seconds: float | None) -> AsyncIterator[TapItem]:
+        """Requests that fit as they end, and summaries; ends after ``count`` requests or ``seconds``."""
+        ...
+
+
 class Backend(Protocol):
     """The control plane of one mesh. Methods raise leaves of MeshctlError; times are seconds since the epoch."""
 
@@ -189,6 +199,11 @@ class Backend(Protocol):
     @property
     def metrics(self) -> MetricsBackend:
         """What it tells of the traffic."""
+        ...
+
+    @property
+    def taps(self) -> TapBackend:
+        """What it tells of requests as they pass."""
         ...
 
     def status(self) -> MeshStatus:

@@ -19,6 +19,7 @@ from meshctl.api.instance_routes import INSTANCE_ROUTES
 from meshctl.api.metrics_routes import METRICS_ROUTES
 from meshctl.api.policy_routes import POLICY_ROUTES
 from meshctl.api.shift_routes import SHIFT_ROUTES
+from meshctl.api.tap_routes import TAP_ROUTES
 from meshctl.errors import UsageError
 from meshctl.wire import models
 
@@ -217,5 +218,6 @@ ROUTES: tuple[Route, ...] = (
     *CIRCUIT_ROUTES,
     *SHIFT_ROUTES,
     *METRICS_ROUTES,
+    *TAP_ROUTES,
 )
 """Every call of the API."""

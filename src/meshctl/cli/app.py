@@ -45,6 +45,7 @@ VERBS = (
     Verb("top", "top", PANEL_SEE, "Show the traffic live: rates, success, latency, by service and edge."),
     Verb("logs", "logs", PANEL_SEE, "Show what services and sidecars wrote."),
     Verb("events", "events", PANEL_SEE, "Show what happened, in order."),
+    Verb("tap", "tap", PANEL_SEE, "Show requests as they pass."),
     Verb("call", "call", PANEL_SEE, "Send a request as a service would, through its sidecar."),
     Verb("load", "load", PANEL_SEE, "Send requests at a steady rate, and show how they fare."),
     Verb("authz", "authz", PANEL_SEE, "Ask who may call whom, and which rule says so."),

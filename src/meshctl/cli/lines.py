@@ -28,6 +28,7 @@ MESHCTL = "meshctl"
 class LineWriter:
     """Writes lines to stdout; the prefix grows with the longest name seen.
 
+    ``instances`` are those behind each `host:port` of an inbound listener, for lines of access logs.
     ``colored`` passes colour on, that of prefixes and that in the text; without it the text's escapes are taken out.
     """
 
@@ -36,6 +37,7 @@ class LineWriter:
     timestamps: bool = False
     flush: bool = False
     width: int = 0
+    instances: dict[str, str] = field(default_factory=dict)
     _colors: dict[str, str] = field(default_factory=dict)
 
     def align(self, names: Iterable[str]) -> None:

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from meshctl.cli.lines import LineWriter
 from meshctl.cli.options import PANEL_SEE, FileOnlyOption, Output, TargetsArgument, example, parse_moment
 from meshctl.cli.project import Project, Screen, connect, find_project, load_mesh, make_screen, read_source
-from meshctl.cli.render import print_json, read_clock
+from meshctl.cli.render import print_json, print_line, read_clock
+from meshctl.cli.requests import RequestLines
 from meshctl.client.errors import DisconnectedError
 from meshctl.errors import MeshctlError, NotFoundError, NotRunningError, UsageError
 from meshctl.wire.models import LogLine, encode
+from meshctl.wire.requests import MARK, SeenRequest, read_line
 
 _NOT_SERVICES = frozenset({"daemon", "keeper"})
 """Logs of meshctl itself: shown when they are named."""
@@ -37,6 +40,8 @@ class Selection:
     until: float | None
     grep: str
     follow: bool
+    access: bool = False
+    trace: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +52,7 @@ def register(app: typer.Typer) -> None:
             "meshctl logs -f checkout",
             "meshctl logs --since 5m --grep 'timeout|refused'",
             "meshctl logs -n 20 checkout-v2-1 --sidecars",
+            "meshctl logs --access payment --since 1m",
         ),
     )(logs)
 
@@ -66,6 +72,12 @@ def logs(
         str, typer.Option("--grep", metavar="RE", help="Only lines in which this regular expression is found.")
     ] = "",
     sidecars: Annotated[bool, typer.Option("--sidecars", help="With the output of the sidecars.")] = False,
+    access: Annotated[
+        bool, typer.Option("--access", help="The access logs of sidecars: requests, one a line.")
+    ] = False,
+    trace: Annotated[
+        str, typer.Option("--trace", metavar="ID", help="Only lines with this trace id, of services and sidecars.")
+    ] = "",
     no_prefix: Annotated[bool, typer.Option("--no-prefix", help="Without the source before each line.")] = False,
     file: FileOnlyOption = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print; json is one object a line.")] = (
@@ -76,12 +88,14 @@ def logs(
     now = read_clock()
     selection = Selection(
         sources=tuple(targets or ()),
-        sidecars=sidecars,
+        sidecars=sidecars or access or bool(trace),
         tail=tail,
         since=parse_moment(since, now=now, option="--since") if since else None,
         until=parse_moment(until, now=now, option="--until") if until else None,
-        grep=_check_pattern(grep),
+        grep=_choose_pattern(_check_pattern(grep), sidecars=sidecars, access=access, trace=trace),
         follow=follow,
+        access=access,
+        trace=bool(trace),
     )
     screen = make_screen(ctx)
     writer = LineWriter(
@@ -94,7 +108,7 @@ def logs(
 async def _show(project: Project, selection: Selection, writer: LineWriter, *, screen: Screen, as_json: bool) -> None:
     try:
         lines = _read_from_mesh(project, selection, writer)
-        await _print(lines, writer, as_json=as_json)
+        await _print(lines, _Printer(writer, screen, selection, as_json=as_json))
     except DisconnectedError:
         raise
     except NotRunningError as error:
@@ -103,15 +117,45 @@ async def _show(project: Project, selection: Selection, writer: LineWriter, *, s
             raise
         screen.say(f"{error.message}; these are the lines that it left")
         writer.align(paths)
-        await _print(_read_from_files(paths, selection), writer, as_json=as_json)
+        await _print(_read_from_files(paths, selection), _Printer(writer, screen, selection, as_json=as_json))
 
 
-async def _print(lines: AsyncIterator[LogLine], writer: LineWriter, *, as_json: bool) -> None:
+async def _print(lines: AsyncIterator[LogLine], printer: _Printer) -> None:
     async for line in lines:
-        if as_json:
-            print_json(encode(line))
+        printer.print(line)
+
+
+class _Printer:
+    """Prints lines: output as it was captured, access logs as requests."""
+
+    def __init__(self, writer: LineWriter, screen: Screen, selection: Selection, *, as_json: bool) -> None:
+        self._writer = writer
+        self._screen = screen
+        self._selection = selection
+        self._as_json = as_json
+        self._requests = RequestLines(width=screen.out.width)
+
+    def print(self, line: LogLine) -> None:
+        """Print one line, if it is of the kind that is asked for."""
+        chosen = self._selection
+        is_request = line.text.startswith(MARK)
+        if is_request != chosen.access and not chosen.trace:
+            return
+        request = self._read(line) if is_request else None
+        if request is None:
+            if self._as_json:
+                print_json(encode(line))
+            else:
+                self._writer.write(line)
+        elif self._as_json:
+            print_json(encode(request))
+        elif chosen.access:
+            print_line(self._screen.out, self._requests.make(request))
         else:
-            writer.write(line)
+            self._writer.write(msgspec.structs.replace(line, text=self._requests.make(request).plain))
+
+    def _read(self, line: LogLine) -> SeenRequest | None:
+        return read_line(line.text, sidecar=line.source.removeprefix(_SIDECAR), instances=self._writer.instances)
 
 
 async def _read_from_mesh(project: Project, selection: Selection, writer: LineWriter) -> AsyncIterator[LogLine]:
@@ -120,6 +164,8 @@ async def _read_from_mesh(project: Project, selection: Selection, writer: LineWr
         named = set(selection.sources)
         for service in status.services:
             for instance in service.instances:
+                if instance.inbound_port is not None:
+                    writer.instances[f"127.0.0.1:{instance.inbound_port}"] = instance.id
                 if not named or named & {service.name, instance.id}:
                     writer.align([instance.id])
         async for line in client.logs(
@@ -191,6 +237,21 @@ def _service_of(name: str, services: frozenset[str]) -> str:
         return name.removeprefix(_SIDECAR)
     owners = [service for service in services if name.startswith(f"{service}-")]
     return max(owners, key=len) if owners else re.sub(r"-[^-]+-\d+$", "", name)
+
+
+def _choose_pattern(grep: str, *, sidecars: bool, access: bool, trace: str) -> str:
+    """What lines are looked for where they are read; what it leaves over is sorted out when they are printed."""
+    if trace:
+        if not re.fullmatch(r"[0-9a-fA-F]{32}", trace):
+            raise UsageError(f"--trace: {trace!r} is no trace id", hint="write its 32 hexadecimal digits")
+        if grep:
+            raise UsageError("--trace and --grep do not go together", hint="leave one of them out")
+        return trace.lower()
+    if grep:
+        return grep
+    if access:
+        return "^" + re.escape(MARK)
+    return f"^(?!{re.escape(MARK)})" if sidecars else ""
 
 
 def _check_pattern(grep: str) -> str:

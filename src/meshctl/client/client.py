@@ -20,6 +20,7 @@ from meshctl.client.instances import InstanceClient
 from meshctl.client.metrics import MetricsClient
 from meshctl.client.policies import PolicyClient
 from meshctl.client.shifts import ShiftClient
+from meshctl.client.taps import TapClient
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
 from meshctl.wire import models
 from meshctl.wire.failures import StreamFailure, to_error
@@ -53,6 +54,7 @@ class MeshClient:
         self.instances = InstanceClient(self._ask)
         self.shifts = ShiftClient(self._ask)
         self.metrics = MetricsClient(self._ask, self._stream)
+        self.taps = TapClient(self._stream)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(

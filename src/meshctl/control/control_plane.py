@@ -23,6 +23,7 @@ from meshctl.control.proxies import list_proxies, read_proxy_config
 from meshctl.control.readiness import find_waiting, mesh_state
 from meshctl.control.revisions import Stamp
 from meshctl.control.shifting import Shifts
+from meshctl.control.taps import Taps
 from meshctl.errors import NotFoundError, UsageError
 from meshctl.plan.addresses import LOOPBACK, outbound_key
 from meshctl.plan.diff import describe_changes
@@ -74,6 +75,8 @@ class ControlPlane:
         self._failures = Failures(engine, logs)
         self.instances = Instances(engine, self._failures)
         self.shifts = Shifts(engine, self.policies, self._failures)
+        self.taps = Taps(engine)
+        engine.plan_taps = self.taps.plan
         self._logs = logs
         self._daemon_pid = daemon_pid
         self._on_down = on_down

@@ -27,6 +27,7 @@ from meshctl.plan.addresses import app_key, inbound_key, outbound_key, upstream_
 from meshctl.plan.build import build
 from meshctl.plan.facts import Facts
 from meshctl.plan.model import MeshPlan
+from meshctl.plan.policies.telemetry import TapPlan
 from meshctl.plan.routes import GATEWAY
 from meshctl.spec.schema import Mesh
 from meshctl.tasks import TaskBag
@@ -55,6 +56,7 @@ class Engine:
         self.checks = Checks(lambda: self.parts, self.mark_dirty)
         self.transports = Transports()
         self._stop: asyncio.Task[None] | None = None
+        self.plan_taps: Callable[[Mesh], Mapping[str, TapPlan]] = lambda _mesh: {}  # set by those who tap sidecars
         self.changing = asyncio.Lock()
         # Held for one change of the topology at a time.
         self.stopping = False
@@ -278,6 +280,7 @@ class Engine:
             open_services=parts.topology.open_services,
             system_roots=parts.system_roots,
             transports=self.transports.under_way,
+            taps=self.plan_taps(mesh),
             circuit_files={node: parts.paths.circuits(node) for node in self.nodes},
         )
 

@@ -10,11 +10,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from meshctl.ads.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot, resource, snapshot
+from meshctl.ads.snapshot import (
+    BUCKET,
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    RUNTIME,
+    SECRET,
+    Snapshot,
+    resource,
+    snapshot,
+)
 from meshctl.envoy.translate import Credentials, serialize, translate
 from meshctl.plan.model import MeshPlan, ProxyPlan
 
-_TYPE_OF_KIND = {"cluster": CLUSTER, "endpoints": ENDPOINT, "secret": SECRET, "listener": LISTENER, "routes": ROUTE}
+_TYPE_OF_KIND = {
+    "runtime": RUNTIME,
+    "cluster": CLUSTER,
+    "endpoints": ENDPOINT,
+    "secret": SECRET,
+    "listener": LISTENER,
+    "routes": ROUTE,
+    "bucket": BUCKET,
+}
 
 
 class XdsServer(Protocol):

@@ -11,6 +11,7 @@ from meshctl.envoy.filters.header_mutation import build_early
 from meshctl.envoy.local_replies import build_local_replies
 from meshctl.envoy.pb import CACHED
 from meshctl.envoy.refusals import refusal_log, refused_connection_log
+from meshctl.envoy.request_logs import build_request_logs
 from meshctl.envoy.signals import signal_log
 from meshctl.envoy.sources import address_of, ads_source, set_http2
 from meshctl.envoy.tls import downstream_tls
@@ -93,6 +94,7 @@ def _connection_manager(plan: HttpListener) -> Any:
     )
     manager.access_log.append(signal_log(plan))
     set_http2(manager.http2_protocol_options)
+    manager.access_log.extend(build_request_logs(plan.name))
     if plan.role == "gateway":
         manager.use_remote_address.value = True
         manager.merge_slashes = True

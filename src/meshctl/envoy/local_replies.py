@@ -1,8 +1,8 @@
 """What a sidecar adds to the answers that it gives itself, so that they can be told from those of services.  Pure.
 
 Envoy puts such an answer to the first mapper whose filter matches. By flags: UF, the connection to the instance
-failed; UH, it is not healthy; UO, a cap was reached. Where Envoy sets no flag, or sets it too late, an answer is known
-by its details, which takes an expression in CEL. Source:
+failed; UH, it is not healthy; UO, a cap was reached; UT, the answer was late. Where Envoy sets no flag, or sets it too
+late, an answer is known by its details, which takes an expression in CEL. Source:
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/local_reply
 """
 
@@ -18,6 +18,10 @@ from meshctl.plan.policies.retry import NOT_REACHED_HEADER
 
 OVERLOADED_HEADER = "x-meshctl-overloaded"
 """Says what there was too much of: ``limits``, ``adaptive-concurrency`` or ``sidecar``."""
+
+LATE_HEADER = "x-meshctl-late"
+"""Set on the answer of an instance's sidecar that kept the time, when the instance was later than the deadline: the
+caller's sidecar, which has the same deadline, is a moment later at times."""
 
 _MAPPER = pb.http_connection_manager_pb2.ResponseMapper
 
@@ -41,6 +45,7 @@ def build_local_replies(plan: HttpListener) -> Any:
         adaptive = _overloaded(_details("reached_concurrency_limit"), "adaptive-concurrency", _ADAPTIVE)
         adaptive.headers_to_add.append(_header(*not_reached))
         mappers += [
+            _MAPPER(filter=_flags("UT"), headers_to_add=[_header(LATE_HEADER, "1")]),
             refused_reply(plan.name),
             adaptive,
             _MAPPER(filter=_details("local_rate_limited"), body_format_override=_text(_RATE)),

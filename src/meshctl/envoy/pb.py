@@ -29,6 +29,8 @@ from envoy.config.overload.v3 import overload_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
+from envoy.extensions.access_loggers.filters.process_ratelimit.v3 import process_ratelimit_pb2
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as dynamic_cluster_pb2
 from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2
@@ -53,6 +55,7 @@ from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from envoy.service.runtime.v3 import rtds_pb2
 from envoy.type.matcher.v3 import http_inputs_pb2, metadata_pb2, regex_pb2, string_pb2, value_pb2
 from envoy.type.v3 import percent_pb2, range_pb2, token_bucket_pb2
 from google.protobuf import any_pb2, duration_pb2, json_format, struct_pb2, wrappers_pb2
@@ -67,6 +70,7 @@ __all__ = [
     "accesslog_pb2",
     "adaptive_concurrency_pb2",
     "address_pb2",
+    "als_pb2",
     "any_of",
     "any_pb2",
     "base_pb2",
@@ -107,6 +111,7 @@ __all__ = [
     "overload_pb2",
     "percent_pb2",
     "previous_hosts_pb2",
+    "process_ratelimit_pb2",
     "protocol_pb2",
     "range_pb2",
     "ratelimit_pb2",
@@ -115,6 +120,7 @@ __all__ = [
     "route_components_pb2",
     "route_pb2",
     "router_pb2",
+    "rtds_pb2",
     "secret_pb2",
     "serialize",
     "ssl_inputs_pb2",

@@ -14,6 +14,7 @@ from meshctl.envoy.clusters import build_cluster
 from meshctl.envoy.endpoints import build_assignment
 from meshctl.envoy.listeners import build_listener
 from meshctl.envoy.routes import build_route_table
+from meshctl.envoy.runtime import RUNTIME_LAYER, build_buckets, build_runtime
 from meshctl.envoy.tls import build_peers, build_secrets
 from meshctl.plan.model import Forward, HttpListener, LocalCluster, MeshCluster, ProxyPlan, RouteTable, TcpListener
 
@@ -38,7 +39,9 @@ class Translated:
 
 
 def translate(plan: ProxyPlan, credentials: Credentials) -> tuple[Translated, ...]:
-    """All resources of one proxy; kinds are ``cluster``, ``endpoints``, ``secret``, ``listener`` and ``routes``."""
+    """All resources of one proxy; kinds are ``runtime``, ``cluster``, ``endpoints``, ``secret``, ``listener``,
+    ``routes`` and ``bucket``.
+    """
     return tuple(_resources(plan, credentials))
 
 
@@ -66,6 +69,9 @@ def _resources(plan: ProxyPlan, credentials: Credentials) -> Iterator[Translated
         assert table.name in tables_in_use, f"no listener of {plan.node} uses the routes {table.name}"
         needs = _needs(_clusters_of(table), discovered)
         yield Translated(kind="routes", name=table.name, message=build_route_table(table), needs=needs)
+    yield Translated(kind="runtime", name=RUNTIME_LAYER, message=build_runtime(plan.telemetry))
+    for name, message in build_buckets().items():
+        yield Translated(kind="bucket", name=name, message=message)
 
 
 def _clusters_of(table: RouteTable) -> set[str]:

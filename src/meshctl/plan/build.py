@@ -36,6 +36,7 @@ from meshctl.plan.policies.mirror import mirror_cluster, mirrored_versions
 from meshctl.plan.policies.mtls import plan_peers
 from meshctl.plan.policies.outlier_detection import plan_outlier_detection
 from meshctl.plan.policies.retry import plan_budget
+from meshctl.plan.policies.telemetry import plan_telemetry
 from meshctl.plan.policies.timeouts import CONNECT_TIMEOUT, EXTERNAL_CONNECT_TIMEOUT, plan_connect_timeout
 from meshctl.plan.routes import (
     GATEWAY,
@@ -107,7 +108,9 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
         clusters.append(_local_cluster(service, instance))
         local = (Endpoint(host=instance.host, port=instance.port),) if instance.listening else ()
         endpoints.append(EndpointsPlan(cluster=f"local/{instance.id}", endpoints=local))
-    proxy = _proxy(mesh, service.name, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
+    proxy = _proxy(
+        mesh, facts, service.name, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints
+    )
     return replace(proxy, peers=plan_peers(mesh, service, facts.open_services) if own else None)
 
 
@@ -132,11 +135,12 @@ def _plan_gateway(mesh: Mesh, facts: Facts) -> ProxyPlan:
         )
         tables.append(gateway_table(mesh.gateway, mesh.services, facts))
     clusters, endpoints = _upstream_clusters(mesh, GATEWAY, callable_services, facts)
-    return _proxy(mesh, GATEWAY, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
+    return _proxy(mesh, facts, GATEWAY, listeners=listeners, tables=tables, clusters=clusters, endpoints=endpoints)
 
 
 def _proxy(
     mesh: Mesh,
+    facts: Facts,
     node: str,
     *,
     listeners: Iterable[ListenerPlan],
@@ -153,6 +157,7 @@ def _proxy(
         route_tables=tuple(sorted(tables, key=lambda item: item.name)),
         clusters=tuple(sorted(clusters, key=lambda item: item.name)),
         endpoints=tuple(sorted(endpoints, key=lambda item: item.cluster)),
+        telemetry=plan_telemetry(mesh.telemetry, facts.taps.get(node)),
     )
 
 

@@ -25,6 +25,8 @@ def describe_changes(before: Mesh | None, after: Mesh) -> tuple[str, ...]:
         lines.append(f"mesh: name {before.name} -> {after.name}, which restarts every service")
     if before.gateway != after.gateway and _gateway_of(before) != _gateway_of(after):
         lines.append("gateway: changed")
+    if before.telemetry != after.telemetry:
+        lines.append("telemetry: changed")
     if (before.egress, before.trust_domain) != (after.egress, after.trust_domain):
         lines.append("mesh: egress or trust domain changed")
     if before.telemetry != after.telemetry:

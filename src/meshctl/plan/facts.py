@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from meshctl.plan.policies.mtls import Transport
+from meshctl.plan.policies.telemetry import TapPlan
 
 InstanceHealth = Literal["healthy", "unhealthy", "draining", "starting"]
 
@@ -36,6 +37,7 @@ class Facts:
     ``system_roots`` is the PEM file of the authorities that this machine trusts;
     ``gateway_pipe`` is the unix socket through which the command line calls any service as the gateway;
     ``circuit_files`` are those in which sidecars keep the state of circuit breakers, by node;
+    ``taps`` says what those who tap a sidecar want of it, by node;
     ``open_services`` were registered without being in the topology, so that every service may call them;
     ``transports`` are how services are reached while that changes, step by step, instead of as their policy says.
     """
@@ -47,3 +49,4 @@ class Facts:
     open_services: tuple[str, ...] = ()
     circuit_files: Mapping[str, str] = field(default_factory=dict)
     transports: Mapping[str, Transport] = field(default_factory=dict)
+    taps: Mapping[str, TapPlan] = field(default_factory=dict)

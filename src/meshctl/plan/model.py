@@ -7,7 +7,7 @@ meshes and facts give equal plans, and a plan that did not change need not be tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from meshctl.plan.policies.authorization import AuthorizationPlan
@@ -22,6 +22,7 @@ from meshctl.plan.policies.mtls import InboundTls, Peers
 from meshctl.plan.policies.outlier_detection import OutlierPlan
 from meshctl.plan.policies.rate_limits import RateLimitPlan
 from meshctl.plan.policies.retry import BUILT_IN_BUDGET, RetryPlan
+from meshctl.plan.policies.telemetry import TelemetryPlan
 from meshctl.plan.policies.timeouts import HeedDeadline, KeepDeadline
 from meshctl.spec.policy_schema import RetryBudget
 from meshctl.spec.routing_schema import NO_CHANGES, HeaderChanges, ValueMatch
@@ -297,6 +298,7 @@ class ProxyPlan:
     clusters: tuple[ClusterPlan, ...]
     endpoints: tuple[EndpointsPlan, ...]
     peers: Peers | None = None
+    telemetry: TelemetryPlan = field(default_factory=TelemetryPlan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -344,7 +344,7 @@ TOPOLOGY = Table(
             default="allow_any",
         ),
         Key(name="gateway", shape=GATEWAY, doc="The proxy that lets the outside in. Default: none."),
-        Key(name="telemetry", shape=TELEMETRY, doc="Where telemetry goes besides to meshctl itself."),
+        Key(name="telemetry", shape=TELEMETRY, doc="What is told of the traffic, and where it goes."),
         Key(name="defaults", shape=DEFAULTS, doc="Policies under those of every service."),
         _BLOCK_KEY,
         Key(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from meshctl.spec.shapes import Integer, Key, Table
+from typing import get_args
+
+from meshctl.spec.shapes import Choice, Duration, Integer, Key, Table
+from meshctl.spec.telemetry_schema import AccessLog, Telemetry
+from meshctl.spec.values import format_duration
+
+_BUILT_IN = Telemetry()
 
 _PORT = Integer(minimum=1, maximum=65535)
 
@@ -16,6 +22,24 @@ PROMETHEUS = Table(
 TELEMETRY = Table(
     id="telemetry",
     title="`telemetry`",
-    doc="Where telemetry goes besides to `meshctl stat`, `edges` and `top`, which need nothing here.",
-    keys=(Key(name="prometheus", shape=PROMETHEUS, doc="An endpoint for Prometheus. Default: none."),),
+    doc="What is told of the traffic. `meshctl stat`, `edges`, `top` and `tap` need nothing here.",
+    keys=(
+        Key(
+            name="access_log",
+            shape=Choice(values=get_args(AccessLog), false_is="off"),
+            doc=(
+                "Which requests sidecars log, as lines of JSON that `meshctl logs --access` shows. `sampled`: up to "
+                "100 a second of each sidecar, and up to 100 failed or slow ones besides; `errors`: failed and slow "
+                "ones, up to 100 a second; `all`: every one; `off`: none but those that authorization refused."
+            ),
+            default=_BUILT_IN.access_log,
+        ),
+        Key(
+            name="slow_request",
+            shape=Duration(),
+            doc="From which duration on a request is slow.",
+            default=format_duration(_BUILT_IN.slow_request),
+        ),
+        Key(name="prometheus", shape=PROMETHEUS, doc="An endpoint for Prometheus. Default: none."),
+    ),
 )

@@ -1,10 +1,13 @@
-"""What a topology says of where telemetry goes, as frozen values.  Pure."""
+"""What a topology says of what is told of the traffic, as frozen values.  Pure declarations."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from meshctl.errors import Where
+
+AccessLog = Literal["sampled", "all", "errors", "off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +20,11 @@ class PrometheusEndpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """Where telemetry goes besides to meshctl itself."""
+    """``access_log`` says which requests sidecars log; ``slow_request`` is from when one is slow, in seconds.
 
+    ``prometheus`` is where figures go besides to meshctl itself.
+    """
+
+    access_log: AccessLog = "sampled"
+    slow_request: float = 1.0
     prometheus: PrometheusEndpoint | None = None

@@ -221,7 +221,7 @@ class CertificateReport(Shape, frozen=True, kw_only=True):
 class ProxyTypeStatus(Shape, frozen=True, kw_only=True):
     """One xDS type at one sidecar."""
 
-    type: Literal["clusters", "endpoints", "secrets", "listeners", "routes"]
+    type: Literal["runtime", "clusters", "endpoints", "secrets", "listeners", "routes", "rates"]
     state: ConfigState
     resources: int
     version: str

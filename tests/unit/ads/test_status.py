@@ -37,6 +37,8 @@ def test_a_sidecar_that_acknowledged_everything_is_synced() -> None:
         "secrets": 0,
         "listeners": 1,
         "routes": 1,
+        "runtime": 0,
+        "rates": 0,
     }
 
 
@@ -65,7 +67,7 @@ def test_what_was_rejected_is_shown_with_its_name_and_the_words() -> None:
     assert status.types[0].state == "rejected"
     assert status.types[0].rejected == 2
     assert status.types[0].error == f"b: {words}; c: {words}"
-    assert [item.state for item in status.types[1:]] == ["synced"] * 4
+    assert [item.state for item in status.types[1:]] == ["synced"] * 6
 
 
 def test_the_digest_changes_with_what_the_sidecar_has() -> None:

@@ -1,0 +1,94 @@
+"""How requests look, one a line: columns that grow with what they hold, and what fits of them.
+
+Enters: SeenRequests.  Leaves: text. Whatever a request holds is shown as printable characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rich.text import Text
+
+from meshctl.cli.render import format_time
+from meshctl.wire.requests import SeenRequest
+
+_NARROW = 110
+"""Columns of a terminal under which instance and time of day are left out."""
+
+_SHORTEST_PATH = 12
+
+_STYLES = {2: "green", 3: "cyan", 4: "yellow", 5: "red", 0: "red"}
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestLines:
+    """Makes lines of requests for a console of so many columns; a column never becomes narrower again."""
+
+    width: int
+    wide: bool = False
+    _widths: dict[int, int] = field(default_factory=dict)
+
+    def make(self, request: SeenRequest) -> Text:
+        """The line of one request."""
+        roomy = self.wide or self.width >= _NARROW
+        where = f"{request.source or '?'} -> {request.destination or '?'}"
+        version = request.instance if roomy and request.instance else request.version
+        line = Text()
+        if roomy:
+            line.append(f"{format_time(request.time)}  ", style="bright_black")
+        line.append(self._pad(0, clean(where)) + "  ")
+        line.append(self._pad(1, clean(version) or "-") + "  ")
+        line.append(self._pad(2, clean(request.method)) + "  ")
+        status = Text(f"{request.status or '---'}  ", style=_STYLES.get(request.status // 100, ""))
+        tail = Text(f"{format_ms(request.duration_ms):>7}")
+        why = describe(request)
+        if why:
+            tail.append(f"  {why}", style="red" if request.status >= 500 or not request.status else "yellow")
+        if self.wide:
+            tail.append(f"  {request.trace_id or '-'}  {clean(request.detail)}", style="bright_black")
+        path = clean(request.path)
+        room = max(_SHORTEST_PATH, self.width - len(line) - len(status) - len(tail) - 2)
+        if len(path) > room:
+            path = path[: room - 1] + "…"
+        line.append(self._pad(3, path, limit=min(room, 32)) + "  ")
+        line.append_text(status)
+        line.append_text(tail)
+        return line
+
+    def _pad(self, column: int, text: str, *, limit: int = 60) -> str:
+        width = min(limit, max(self._widths.get(column, 0), len(text)))
+        self._widths[column] = width
+        return text.ljust(width)
+
+
+def describe(request: SeenRequest) -> str:
+    """Why the answer is what it is, and how many tries it took."""
+    words = list(request.reasons)
+    if request.tries > 1:
+        words.append(f"{request.tries} tries")
+    return ", ".join(words)
+
+
+def format_ms(milliseconds: float) -> str:
+    """A duration in three digits or so: ``0.42ms``, ``12ms``, ``1.3s``."""
+    if milliseconds >= 1000:
+        return f"{milliseconds / 1000:.1f}s"
+    return f"{milliseconds:.0f}ms" if milliseconds >= 10 else f"{milliseconds:.1f}ms"
+
+
+def clean(text: str) -> str:
+    """The text with what a terminal would act on written out."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def count_requests(number: int) -> str:
+    """``1 request``, ``1,240 requests``."""
+    return f"{number:,} request{'' if number == 1 else 's'}"
+
+
+def join(names: Iterable[str]) -> str:
+    """Names in one phrase."""
+    return ", ".join(names)
