@@ -33,6 +33,8 @@ pytestmark = pytest.mark.e2e
 
 NODES = ["a", "b", "gateway", "t"]
 KINDS = ("clusters", "endpoints", "secrets", "listeners", "routes")
+TYPES = (*KINDS, "runtime", "rates")
+"""All that a sidecar is sent: what `proxy config` shows, and how much it tells of requests."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def test_every_sidecar_of_a_mesh_that_is_up_is_synced(world: Map) -> None:
     assert sorted(found) == NODES
     for proxy in found.values():
         assert (proxy["state"], proxy["connected"]) == ("synced", True)
-        assert {item["type"]: item["state"] for item in proxy["types"]} == dict.fromkeys(KINDS, "synced")
+        assert {item["type"]: item["state"] for item in proxy["types"]} == dict.fromkeys(TYPES, "synced")
         assert all(item["version"] and not item["error"] for item in proxy["types"])
     counts = {item["type"]: item["resources"] for item in found["b"]["types"]}
     # Two instances: an inbound listener each, and the one by host name.
