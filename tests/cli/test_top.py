@@ -71,6 +71,8 @@ def test_json_is_one_snapshot_and_watch_one_a_line(mesh: ServedMesh, run_cli: Ru
     [
         (("--watch",), "--watch needs -o json"),
         (("--sort", "size"), "there is no column size in services"),
+        (("--tab", "requests", "--sort", "size"), "there is no column size in requests"),
+        (("--tab", "requests", "--once"), "--tab requests is live only"),
         (("--window", "2h"), "--window: 2h is not kept"),
         (("--window", "soon"), "'soon' is no duration"),
     ],

@@ -21,6 +21,9 @@ from tests.cli.conftest import folder as folder  # noqa: PLC0414 - a fixture
 from tests.cli.conftest import paths_of as paths_of  # noqa: PLC0414 - a fixture
 from tests.cli.conftest import project as project  # noqa: PLC0414 - a fixture
 from tests.cli.conftest import served as served  # noqa: PLC0414 - a fixture
+from tests.fakes.taps import make_request
+
+from meshctl.wire.requests import TapItem
 
 LEFT = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1003l")
 """The alternate screen is left, the cursor is shown, the mouse is let go."""
@@ -105,6 +108,15 @@ def test_a_bug_ends_in_one_line_on_a_terminal_given_back(terminal: Terminal) -> 
     assert b"error: unexpected RuntimeError: odd" in said
     assert b"Traceback" not in terminal.output
     assert termios.tcgetattr(terminal.theirs) == terminal.before
+
+
+def test_requests_are_those_that_the_control_plane_taps(served: ServedMesh, terminal: Terminal) -> None:
+    served.backend.taps.items = [TapItem(request=make_request(path="/tapped"))]
+    os.write(terminal.ours, b"4")
+    terminal.read_until(lambda: b"/tapped" in terminal.output)
+    assert served.backend.taps.asked[0][0].side == "caller"
+    os.write(terminal.ours, b"q")
+    assert terminal.end() == 0
 
 
 def test_a_terminal_that_is_gone_ends_it(terminal: Terminal) -> None:

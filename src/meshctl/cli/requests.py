@@ -42,7 +42,7 @@ class RequestLines:
         line.append(self._pad(2, clean(request.method)) + "  ")
         status = Text(f"{request.status or '---'}  ", style=_STYLES.get(request.status // 100, ""))
         tail = Text(f"{format_ms(request.duration_ms):>7}")
-        why = describe(request)
+        why = request.describe()
         if why:
             tail.append(f"  {why}", style="red" if request.status >= 500 or not request.status else "yellow")
         if self.wide:
@@ -60,14 +60,6 @@ class RequestLines:
         width = min(limit, max(self._widths.get(column, 0), len(text)))
         self._widths[column] = width
         return text.ljust(width)
-
-
-def describe(request: SeenRequest) -> str:
-    """Why the answer is what it is, and how many tries it took."""
-    words = list(request.reasons)
-    if request.tries > 1:
-        words.append(f"{request.tries} tries")
-    return ", ".join(words)
 
 
 def format_ms(milliseconds: float) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ from meshctl.errors import UsageError
 
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
+    from meshctl.tui.columns import Column
     from meshctl.tui.view import View
     from meshctl.wire.top import TopSnapshot
 
@@ -28,6 +30,7 @@ class TopTab(StrEnum):
     SERVICES = "services"
     EDGES = "edges"
     VERSIONS = "versions"
+    REQUESTS = "requests"
 
 
 def register(app: typer.Typer) -> None:
@@ -84,6 +87,8 @@ def top(
 
         print_json(encode(ask(project, lambda client: _read(client, seconds))))
     elif once or output is Output.WIDE or not _is_terminal():
+        if tab is TopTab.REQUESTS:
+            raise UsageError("--tab requests is live only", hint="`meshctl tap` prints requests as they pass")
         _print(screen, ask(project, lambda client: _read(client, seconds)), view, wide=output is Output.WIDE)
     else:
         _run(project, screen, view, seconds)
@@ -94,13 +99,15 @@ def _make_view(tab: str, sort: str, *, reverse: bool, filter_text: str) -> View:
     from meshctl.tui import view  # noqa: PLC0415 - loaded on use
     from meshctl.tui.arrange import first_sort  # noqa: PLC0415
     from meshctl.tui.columns import TABLES  # noqa: PLC0415
+    from meshctl.tui.requests import COLUMNS  # noqa: PLC0415
 
     made = view.View(tab=tab)  # type: ignore[arg-type]
     if sort:
-        keys = [column.key for column in TABLES[tab] if column.key not in ("trend", "age")]
+        columns: Sequence[Column[Any]] = COLUMNS if tab == "requests" else TABLES[tab]
+        keys = [column.key for column in columns if column.key not in ("trend", "age")]
         if sort not in keys:
             raise UsageError(f"--sort: there is no column {sort} in {tab}", hint=f"columns: {', '.join(keys)}")
-        made = view.set_sort(made, first_sort(TABLES[tab], sort))
+        made = view.set_sort(made, first_sort(columns, sort))
     if reverse:
         made = view.reverse_sort(made)
     return view.set_filter(made, filter_text)
@@ -170,7 +177,7 @@ def _is_terminal() -> bool:
 def _run(project: Project, screen: Screen, view: View, window: float) -> None:
     ask(project, lambda client: client.status())  # a mesh that does not run is told of before the screen is taken
     from meshctl.tui.app import TopApp  # noqa: PLC0415 - Textual takes longer to load than most commands run
-    from meshctl.tui.reader import through_client  # noqa: PLC0415
+    from meshctl.tui.reader import tap_through_client, through_client  # noqa: PLC0415
     from meshctl.tui.run import run_app  # noqa: PLC0415
 
     application = TopApp(
@@ -178,6 +185,7 @@ def _run(project: Project, screen: Screen, view: View, window: float) -> None:
         orphans=lambda: has_leftovers(project.paths),
         window=window,
         start=view,
+        tap=tap_through_client(lambda: connect(project)),
         no_color=screen.out.color_system is None,
     )
     code = asyncio.run(run_app(application))

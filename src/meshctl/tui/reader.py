@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from meshctl.tui.requests import Tap, TapRow, make_row
 from meshctl.wire.metrics import History, Metrics
 from meshctl.wire.models import LogLine, MeshStatus
 from meshctl.wire.policies import PolicyList
+from meshctl.wire.taps import TapQuery
 
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
@@ -89,3 +91,16 @@ def through_client(make: Callable[[], MeshClient]) -> Connect:
             yield ClientReader(client)
 
     return connect
+
+
+def tap_through_client(make: Callable[[], MeshClient]) -> Tap:
+    """How to tap every request, as its caller sees it, through a new client each time."""
+
+    async def tap() -> AsyncIterator[TapRow]:
+        everything = TapQuery(to=[], source=[], side="caller", path="", methods=[], statuses=[], minimum_ms=0.0)
+        async with make() as client:
+            async for item in client.taps.tap(everything):
+                if item.request is not None:
+                    yield make_row(item.request)
+
+    return tap

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from meshctl.tui.cells import Span, Tone, clean
 from meshctl.tui.columns import Column
 from meshctl.tui.figures import NOTHING, format_ms
+from meshctl.wire.requests import SeenRequest
 
 KEPT = 1000
 """How many requests the tab holds."""
@@ -22,8 +23,8 @@ KEPT = 1000
 class TapRow:
     """One request as the sidecar of its caller saw it.
 
-    ``status`` is 0 for one that got no answer; ``reason`` says in words why it failed, or is empty; ``time`` is when it
-    ended, in seconds since the epoch.
+    ``status`` is 0 for one that got no answer; ``reason`` says in words what came of it, or is empty; ``time`` is when
+    it began, in seconds since the epoch.
     """
 
     time: float
@@ -37,6 +38,23 @@ class TapRow:
     duration_ms: float
     reason: str = ""
     trace: str = ""
+
+
+def make_row(request: SeenRequest) -> TapRow:
+    """The row of a request that a sidecar reported."""
+    return TapRow(
+        time=request.time,
+        source=request.source,
+        destination=request.destination,
+        version=request.version,
+        instance=request.instance,
+        method=request.method,
+        path=request.path,
+        status=request.status,
+        duration_ms=request.duration_ms,
+        reason=request.describe(),
+        trace=request.trace_id,
+    )
 
 
 Tap = Callable[[], AsyncIterator[TapRow]]

@@ -63,6 +63,13 @@ class SeenRequest(Shape, frozen=True, kw_only=True):
     request_bytes: int
     response_bytes: int
 
+    def describe(self) -> str:
+        """Why the answer is what it is, and how many tries it took; empty if there is nothing to say."""
+        words = list(self.reasons)
+        if self.tries > 1:
+            words.append(f"{self.tries} tries")
+        return ", ".join(words)
+
 
 class TapSummary(Shape, frozen=True, kw_only=True):
     """How much of the traffic a tap has shown so far.
