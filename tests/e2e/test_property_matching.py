@@ -96,6 +96,10 @@ async def serving(tables: Iterable[RouteTable]) -> AsyncIterator[str]:
         text = build_bootstrap(node="n", mesh="m", admin_socket=sockets[0], ads_socket=sockets[1])
         config = pb.json_format.Parse(text, pb.bootstrap_pb2.Bootstrap())
         config.ClearField("dynamic_resources")
+        # Without a control plane nobody answers what the runtime is, and Envoy would wait for it.
+        layers = [layer for layer in config.layered_runtime.layers if not layer.HasField("rtds_layer")]
+        del config.layered_runtime.layers[:]
+        config.layered_runtime.layers.extend(layers)
         hosts = [host for table in tables for host in table.virtual_hosts]
         manager = pb.http_connection_manager_pb2.HttpConnectionManager(
             stat_prefix="x", route_config=build_route_table(RouteTable(name="all", virtual_hosts=tuple(hosts)))

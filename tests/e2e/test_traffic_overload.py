@@ -64,7 +64,14 @@ def sidecar(good: int, stuck: int) -> Iterator[Running]:
     (listener,) = (item for item in listeners if item["name"] == "outbound")
     listener["address"]["socketAddress"]["portValue"] = outbound
     config["staticResources"]["listeners"] = [listener]
-    del config["dynamicResources"]  # all that it needs is there
+    # All that it needs is there; what it tells of requests is decided by a control plane.
+    del config["dynamicResources"]
+    config["layeredRuntime"]["layers"] = [
+        item for item in config["layeredRuntime"]["layers"] if "rtdsLayer" not in item
+    ]
+    for chain in listener["filterChains"]:
+        for network_filter in chain["filters"]:
+            network_filter["typedConfig"].pop("accessLog", None)
     heap, connections = config["overloadManager"]["resourceMonitors"]
     heap["typedConfig"]["maxHeapSizeBytes"] = HEAP
     connections["typedConfig"]["maxActiveDownstreamConnections"] = CONNECTIONS
