@@ -1,0 +1,1 @@
+"""Canaries: the judge, and the machine that takes a version through the steps of a rollout.  Pure."""
