@@ -15,37 +15,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from benchmarks.bare import bare_pair
+from benchmarks.figures import Figure
 from benchmarks.load import drive
 from benchmarks.mesh import APP, app, folder_for_mesh, meshctl, status, write_topology
+from benchmarks.shift import measure_shift
 from meshctl.client.client import MeshClient
 from meshctl.wire.models import SourceFileShape, UpRequest
 from meshctl.wire.paths import locate
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measurement; ``bound`` is what it should not exceed."""
-
-    name: str
-    value: float
-    bound: float
-    unit: str
-    note: str = ""
-
-    @property
-    def holds(self) -> bool:
-        """Whether it is within its bound."""
-        return self.value <= self.bound
-
-    def __str__(self) -> str:
-        mark = "ok  " if self.holds else "OVER"
-        return f"{mark} {self.name:<44} {self.value:8.2f} {self.unit:<3} (at most {self.bound:g})  {self.note}"
 
 
 def measure_cost(rounds: int, requests: int) -> list[Figure]:
@@ -258,6 +239,7 @@ def main() -> int:
         lambda: measure_reading(5 if quick else 20, 3 if quick else 15, 1000 if quick else 2000),
         lambda: measure_startup(1 if quick else 3),
         lambda: measure_route_change(10 if quick else 200),
+        lambda: measure_shift(10 if quick else 100, (2, 10) if quick else (2, 10, 20, 40)),
     )
     for part in parts:
         for figure in part():
