@@ -34,6 +34,7 @@ from meshctl.wire import models, policies
 from meshctl.wire.authorization import AuthzRequest
 from meshctl.wire.explain import ExplainRequest
 from meshctl.wire.failures import LEAVES, to_body, to_error
+from meshctl.wire.rollouts import ChangeRequest, StartRequest
 from meshctl.wire.shifts import MirrorRequest, ShiftRequest
 
 UP = models.UpRequest(
@@ -95,6 +96,17 @@ async def test_every_call_answers_its_shape(client: MeshClient, backend: FakeBac
     assert (await client.instances.scale(models.ScaleRequest(service="a", version="v1", replicas=3))).acked == 2
     shifted = await client.shifts.shift(ShiftRequest(service="a", weights={"v2": 10}, author="ann@canary shift"))
     assert shifted.after.weights == {"v1": 90, "v2": 10}
+    started = await client.rollouts.start(StartRequest(service="cart", version="v2", alpha=0.05, author="ann"))
+    assert (started.phase, started.settings.alpha, started.settings.window) == ("starting", 0.05, 300.0)
+    change = ChangeRequest(service="checkout", author="ann")
+    assert (await client.rollouts.pause(change)).phase == "paused"
+    assert (await client.rollouts.resume(change)).phase == "running"
+    assert (await client.rollouts.promote(change)).weight == 25
+    assert (await client.rollouts.roll_back(change)).phase == "rolled_back"
+    assert [item async for item in client.rollouts.stream("checkout")][-1].phase == "rolled_back"
+    assert (await client.rollouts.retry(change)).number == 4
+    assert [item.service for item in (await client.rollouts.list()).rollouts] == ["cart", "checkout"]
+    assert [len(item.decisions) for item in (await client.rollouts.history("checkout", 4)).rollouts] == [2]
     mirrored = await client.shifts.mirror(MirrorRequest(service="a", version="v2", author="ann@canary mirror"))
     assert mirrored.after.mirror is not None
     assert (await client.instances.restart(models.RestartRequest(targets=["a"]))).message == "restarted a"

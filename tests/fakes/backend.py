@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tests.fakes.authorization import FakeAuthorization
 from tests.fakes.circuits import FakeCircuits
+from tests.fakes.rollouts import FakeRollouts
 from tests.fakes.shifts import FakeShifts
 from tests.fakes.taps import FakeTaps
 
@@ -446,6 +447,7 @@ class FakeBackend:
     circuits: FakeCircuits = field(init=False)
     instances: FakeInstances = field(init=False)
     shifts: FakeShifts = field(init=False)
+    rollouts: FakeRollouts = field(init=False)
     metrics: FakeMetrics = field(init=False)
     taps: FakeTaps = field(default_factory=FakeTaps)
 
@@ -455,6 +457,7 @@ class FakeBackend:
         self.circuits = FakeCircuits(self._note, T0)
         self.instances = FakeInstances(self._note)
         self.shifts = FakeShifts(self._note)
+        self.rollouts = FakeRollouts(self._note)
         self.metrics = FakeMetrics(self._note)
 
     def _note(self, name: str, what: object = None) -> None:

@@ -42,6 +42,7 @@ from meshctl.wire.policies import (
     RollbackRequest,
 )
 from meshctl.wire.requests import TapItem
+from meshctl.wire.rollouts import ChangeRequest, RolloutHistory, RolloutList, RolloutStatus, StartRequest
 from meshctl.wire.shifts import MirrorRequest, ShiftRequest, TrafficResult
 from meshctl.wire.taps import TapQuery
 
@@ -136,6 +137,46 @@ class ShiftBackend(Protocol):
         ...
 
 
+class RolloutBackend(Protocol):
+    """What the control plane does with rollouts."""
+
+    async def start(self, request: StartRequest) -> RolloutStatus:
+        """Begin a rollout; returns when the first step is decided."""
+        ...
+
+    def list(self, service: str = "") -> RolloutList:
+        """The newest rollout of each service, or of one when it is not empty."""
+        ...
+
+    def history(self, service: str = "", number: int = 0) -> RolloutHistory:
+        """Rollouts with their decisions: all, those of one service, or one by its number."""
+        ...
+
+    def stream(self, service: str, interval: float = 1.0) -> AsyncIterator[RolloutStatus]:
+        """The newest rollout of a service after each change and every ``interval`` seconds; ends when it has ended."""
+        ...
+
+    async def pause(self, request: ChangeRequest) -> RolloutStatus:
+        """Hold the weight."""
+        ...
+
+    async def resume(self, request: ChangeRequest) -> RolloutStatus:
+        """Go on."""
+        ...
+
+    async def promote(self, request: ChangeRequest) -> RolloutStatus:
+        """Take the next step now, or all of the traffic; returns when it is in effect."""
+        ...
+
+    async def roll_back(self, request: ChangeRequest) -> RolloutStatus:
+        """Take all traffic from the version; returns when it is in effect."""
+        ...
+
+    async def retry(self, request: ChangeRequest) -> RolloutStatus:
+        """Begin the newest rollout anew."""
+        ...
+
+
 class InstanceBackend(Protocol):
     """What the control plane does with instances."""
 
@@ -194,6 +235,11 @@ class Backend(Protocol):
     @property
     def shifts(self) -> ShiftBackend:
         """What it does to shift traffic."""
+        ...
+
+    @property
+    def rollouts(self) -> RolloutBackend:
+        """What it does with rollouts."""
         ...
 
     @property

@@ -18,6 +18,7 @@ from meshctl.api.circuit_routes import CIRCUIT_ROUTES
 from meshctl.api.instance_routes import INSTANCE_ROUTES
 from meshctl.api.metrics_routes import METRICS_ROUTES
 from meshctl.api.policy_routes import POLICY_ROUTES
+from meshctl.api.rollout_routes import ROLLOUT_ROUTES
 from meshctl.api.shift_routes import SHIFT_ROUTES
 from meshctl.api.tap_routes import TAP_ROUTES
 from meshctl.errors import UsageError
@@ -217,6 +218,7 @@ ROUTES: tuple[Route, ...] = (
     *POLICY_ROUTES,
     *CIRCUIT_ROUTES,
     *SHIFT_ROUTES,
+    *ROLLOUT_ROUTES,
     *METRICS_ROUTES,
     *TAP_ROUTES,
 )

@@ -19,6 +19,7 @@ from meshctl.client.errors import DisconnectedError
 from meshctl.client.instances import InstanceClient
 from meshctl.client.metrics import MetricsClient
 from meshctl.client.policies import PolicyClient
+from meshctl.client.rollouts import RolloutClient
 from meshctl.client.shifts import ShiftClient
 from meshctl.client.taps import TapClient
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
@@ -53,6 +54,7 @@ class MeshClient:
         self.circuits = CircuitClient(self._ask)
         self.instances = InstanceClient(self._ask)
         self.shifts = ShiftClient(self._ask)
+        self.rollouts = RolloutClient(self._ask, self._stream)
         self.metrics = MetricsClient(self._ask, self._stream)
         self.taps = TapClient(self._stream)
 

@@ -22,6 +22,8 @@ from meshctl.control.policies import EnvoyCheck, Policies, accept_all
 from meshctl.control.proxies import list_proxies, read_proxy_config
 from meshctl.control.readiness import find_waiting, mesh_state
 from meshctl.control.revisions import Stamp
+from meshctl.control.rollout_desk import RolloutDesk
+from meshctl.control.rollouts import Rollouts
 from meshctl.control.shifting import Shifts
 from meshctl.control.taps import Taps
 from meshctl.errors import NotFoundError, UsageError
@@ -75,6 +77,7 @@ class ControlPlane:
         self._failures = Failures(engine, logs)
         self.instances = Instances(engine, self._failures)
         self.shifts = Shifts(engine, self.policies, self._failures)
+        self.rollouts = RolloutDesk(engine, Rollouts(engine, self.shifts, self.metrics), self.metrics)
         self.taps = Taps(engine)
         engine.plan_taps = self.taps.plan
         self._logs = logs
