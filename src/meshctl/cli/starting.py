@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
 
 _PATIENCE = 0.3
-"""Seconds after which a wait is worth a word."""
+_LONG = 5.0
+"""Seconds after which a wait is worth a word: on a terminal, and where there is none."""
 
 _REFRESH = 0.25
 
@@ -43,7 +44,7 @@ async def tell_starting(client: MeshClient, screen: Screen, service: str) -> Asy
 
 
 async def _tell(client: MeshClient, screen: Screen, service: str, since: float) -> None:
-    await asyncio.sleep(_PATIENCE)
+    await asyncio.sleep(_PATIENCE if screen.err.is_terminal else _LONG)
     if not screen.err.is_terminal:
         await _tell_events(client, screen, service, since)
         return
