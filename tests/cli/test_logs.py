@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,18 +46,70 @@ def test_json_is_one_object_a_line(served: ServedMesh, run_cli: RunCli) -> None:
 def test_choices_are_passed_on(served: ServedMesh, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "read_clock", lambda: T0 + 300)
     run_cli(
-        *("logs", "checkout", "payment-v1-1", "--sidecars", "--tail", "7", "--since", "5m"),
+        *("logs", "checkout", "payment-v1-1", "--tail", "7", "--since", "5m"),
         *("--until", "2026-02-02T02:40:05+00:00", "--grep", "a|b"),
     )
     assert served.backend.asked[-1] == (
         "logs",
-        (["checkout", "payment-v1-1"], True, 7, T0, T0 + 5, "a|b", False),
+        (["checkout", "payment-v1-1"], False, 7, T0, T0 + 5, "a|b", False),
     )
+
+
+ACCESS = (
+    '{"access":"caller","cluster":"payment/v1","listener":"upstream/payment","method":"GET","path":"/",'
+    '"status":503,"trace":"4bf92f3577b34da6a3ce929d0e0e4736"}'
+)
+PLAIN = "GET /charge 503 took 5 ms of trace 4bf92f3577b34da6a3ce929d0e0e4736"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("words", "access", "plain"),
+    [
+        (["--sidecars"], False, True),
+        (["sidecar.payment"], False, True),
+        (["gateway"], False, True),
+        (["payment"], True, True),
+        (["--access"], True, False),
+        (["--access", "--grep", "^.*payment"], True, False),
+        (["--access", "--grep", "(?i)PAYMENT|x"], True, False),
+        (["--access", "--grep", "(?x) payment  # who"], True, False),
+        (["--access", "--grep", "orders"], False, False),
+        (["--sidecars", "--grep", "503"], False, True),
+        (["--sidecars", "--grep", "^GET"], False, True),
+        (["--sidecars", "--grep", "^charge"], False, False),
+        (["--sidecars", "--grep", "(G)ET .* took"], False, True),
+        (["--trace", TRACE.upper()], True, True),
+        (["--trace", TRACE, "--grep", "^GET"], False, True),
+        (["--trace", TRACE, "--grep", "POST"], False, False),
+    ],
+)
+def test_lines_are_chosen_where_they_are_read(
+    served: ServedMesh, run_cli: RunCli, words: list[str], access: bool, plain: bool
+) -> None:
+    """One pattern says all that is wanted, so that ``-n`` counts what is shown."""
+    run_cli("logs", *words)
+    found = next(asked for asked in reversed(served.backend.asked) if asked[0] == "logs")
+    pattern = re.compile(found[1][5])
+    assert [pattern.search(text) is not None for text in (ACCESS, PLAIN)] == [access, plain]
+
+
+def test_access_logs_are_shown_as_requests(served: ServedMesh, run_cli: RunCli) -> None:
+    served.backend.lines = [
+        make_line("sidecar.checkout", ACCESS, time=T0),
+        make_line("checkout-v1-1", f"of {TRACE}", time=T0 + 1),
+    ]
+    seen = "1970-01-01T00:00:00.000Z  checkout -> payment  v1  GET  /  503    0.0ms"
+    assert run_cli("logs", "--access").stdout == f"{seen}\n"
+    assert json.loads(run_cli("logs", "--access", "-o", "json").stdout)["destination"] == "payment"
+    assert run_cli("logs", "--trace", TRACE).stdout == (f"sidecar.checkout | {seen}\ncheckout-v1-1    | of {TRACE}\n")
+    assert run_cli("logs").stdout == f"checkout-v1-1 | of {TRACE}\n"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--trace", "123"), "error: --trace: '123' is no trace id\nhint: write its 32 hexadecimal digits"),
         (("--grep", "("), "error: --grep: '(' is no regular expression:"),
         (("--since", "yesterday"), "error: --since: 'yesterday' is neither a duration nor a time\n"),
     ],

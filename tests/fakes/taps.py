@@ -26,6 +26,7 @@ def make_request(**changes: object) -> SeenRequest:
         "flags": ["UH"],
         "reasons": ["no healthy upstream"],
         "detail": "no_healthy_upstream",
+        "rule": "",
         "tries": 3,
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "route": "payment",

@@ -14,7 +14,8 @@ import grpc
 from envoy.config.core.v3 import base_pb2
 from envoy.service.accesslog.v3 import als_pb2
 
-from meshctl.envoy.request_logs import ANSWER_HEADERS
+from meshctl.envoy.filters import rbac
+from meshctl.envoy.request_logs import ANSWER_HEADERS, AUTHORIZATION
 from meshctl.wire.response_flags import LONG_NAMES
 
 _SERVICE = "envoy.service.accesslog.v3.AccessLogService"
@@ -90,6 +91,9 @@ def read_entry(entry: Any, listener: str) -> dict[str, Any]:
     for field, header in ANSWER_HEADERS.items():
         if value := answer.get(header):
             fields[field] = value
+    if rbac.NAME in common.metadata.filter_metadata:
+        said = common.metadata.filter_metadata[rbac.NAME].fields
+        fields |= {field: said[key].string_value for field, key in AUTHORIZATION.items() if key in said}
     return fields
 
 

@@ -25,6 +25,8 @@ from meshctl.wire.requests import MARK, SeenRequest, read_line
 _NOT_SERVICES = frozenset({"daemon", "keeper"})
 """Logs of meshctl itself: shown when they are named."""
 
+_FLAGS = re.compile(r"\(\?[aiLmsux]+\)")
+
 _SIDECAR = "sidecar."
 _GATEWAY = "gateway"
 
@@ -84,15 +86,23 @@ def logs(
         Output.TABLE
     ),
 ) -> None:
-    """Show what services and sidecars wrote, merged by time; without a running mesh, out of the files it left."""
+    """Show what services and sidecars wrote, merged by time; without a running mesh, out of the files it left.
+
+    A name is that of a service, an instance, sidecar.<service>, gateway, or daemon for the control plane. Requests in
+    the access logs are shown with --access and --trace only; --grep looks at the JSON that was written of them.
+    """
     now = read_clock()
+    trace = _check_trace(trace)
+    mark = re.escape(MARK)
+    named = any(_is_sidecar(target) for target in targets or ())
+    kind = f"(?={mark})" if access else f"(?!{mark})" if (sidecars or named) and not trace else ""
     selection = Selection(
         sources=tuple(targets or ()),
         sidecars=sidecars or access or bool(trace),
         tail=tail,
         since=parse_moment(since, now=now, option="--since") if since else None,
         until=parse_moment(until, now=now, option="--until") if until else None,
-        grep=_choose_pattern(_check_pattern(grep), sidecars=sidecars, access=access, trace=trace),
+        grep=_choose_pattern(_check_pattern(grep), kind=kind, trace=trace),
         follow=follow,
         access=access,
         trace=bool(trace),
@@ -239,19 +249,26 @@ def _service_of(name: str, services: frozenset[str]) -> str:
     return max(owners, key=len) if owners else re.sub(r"-[^-]+-\d+$", "", name)
 
 
-def _choose_pattern(grep: str, *, sidecars: bool, access: bool, trace: str) -> str:
-    """What lines are looked for where they are read; what it leaves over is sorted out when they are printed."""
-    if trace:
-        if not re.fullmatch(r"[0-9a-fA-F]{32}", trace):
-            raise UsageError(f"--trace: {trace!r} is no trace id", hint="write its 32 hexadecimal digits")
-        if grep:
-            raise UsageError("--trace and --grep do not go together", hint="leave one of them out")
-        return trace.lower()
-    if grep:
-        return grep
-    if access:
-        return "^" + re.escape(MARK)
-    return f"^(?!{re.escape(MARK)})" if sidecars else ""
+def _choose_pattern(grep: str, *, kind: str, trace: str) -> str:
+    """The one pattern of the lines that are wanted, so that they are counted where they are read.
+
+    ``kind`` is a pattern of how they begin, empty for any.
+    """
+    wanted = [pattern for pattern in (grep, trace) if pattern]
+    if not kind and len(wanted) < 2:
+        return "".join(wanted)
+    # Flags stand at the beginning of a pattern or nowhere; where they make `#` begin a comment, it ends with its line.
+    found = _FLAGS.match(grep)
+    flags = found.group() if found else ""
+    end = "\n" if "x" in flags else ""
+    parts = (f"(?=.*?(?:{pattern.removeprefix(flags)}{end}))" for pattern in wanted)
+    return f"{flags}\\A{kind}{''.join(parts)}"
+
+
+def _check_trace(trace: str) -> str:
+    if trace and not re.fullmatch(r"[0-9a-fA-F]{32}", trace):
+        raise UsageError(f"--trace: {trace!r} is no trace id", hint="write its 32 hexadecimal digits")
+    return trace.lower()
 
 
 def _check_pattern(grep: str) -> str:

@@ -10,7 +10,7 @@ from meshctl.envoy.filters import build_filters
 from meshctl.envoy.filters.header_mutation import build_early
 from meshctl.envoy.local_replies import build_local_replies
 from meshctl.envoy.pb import CACHED
-from meshctl.envoy.refusals import refusal_log, refused_connection_log
+from meshctl.envoy.refusals import refused_connection_log
 from meshctl.envoy.request_logs import build_request_logs
 from meshctl.envoy.signals import signal_log
 from meshctl.envoy.sources import address_of, ads_source, set_http2
@@ -103,7 +103,6 @@ def _connection_manager(plan: HttpListener) -> Any:
         # there itself is removed.
         manager.forward_client_cert_details = _HCM.ForwardClientCertDetails.SANITIZE_SET
         manager.set_current_client_cert_details.uri = True
-        manager.access_log.append(refusal_log(plan.name))
     return pb.listener_components_pb2.Filter(
         name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(manager)
     )

@@ -1,8 +1,9 @@
-"""How a sidecar tells that somebody was refused: in the answer, and as a line of its log.  Pure.
+"""How a sidecar tells that somebody was refused: in the answer, and in its log.  Pure.
 
 Both are parts of inbound listeners, which are made once; what is refused is decided by the rules that routes hold.
 Envoy sets the metadata of a refusal only after the answer is made, so the answer names the rule by its details,
-``rbac_access_denied_matched_policy[...]``, and the log by metadata.
+``rbac_access_denied_matched_policy[...]``, and the log by metadata. A refused request is a line of the access log like
+any other, and is written whatever else is logged (``request_logs``); a refused connection has a line of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def refused_reply(listener: str) -> Any:
 
 
 def refused_connection_log(listener: str) -> Any:
-    """The same line for every connection to a service of plain TCP whose client is not on the list of its peers."""
+    """A line of JSON for every connection to a service of plain TCP whose client is not on the list of its peers."""
     shown = {
         "meshctl": "authorization",
         "instance": listener.partition("/")[2],
@@ -46,19 +47,10 @@ def refused_connection_log(listener: str) -> Any:
     return _log(shown, _expression('connection.transport_failure_reason != ""'))
 
 
-def refusal_log(listener: str) -> Any:
-    """A line of JSON on the sidecar's standard output for every request that was refused, or would have been."""
-    shown = {
-        "meshctl": "authorization",
-        "instance": listener.partition("/")[2],
-        "refused": f"%DYNAMIC_METADATA({rbac.NAME}:enforced_effective_policy_id)%",
-        "would_refuse": f"%DYNAMIC_METADATA({rbac.NAME}:shadow_effective_policy_id)%",
-        "from": "%DOWNSTREAM_PEER_URI_SAN%",
-        "method": "%REQ(:METHOD)%",
-        "path": "%REQ(:PATH)%",
-    }
+def was_refused() -> Any:
+    """Whether a request was refused, or would have been if the rules did not only audit; for its line in the log."""
     either = pb.accesslog_pb2.OrFilter(filters=[_denied("enforced_engine_result"), _denied("shadow_engine_result")])
-    return _log(shown, pb.accesslog_pb2.AccessLogFilter(or_filter=either))
+    return pb.accesslog_pb2.AccessLogFilter(or_filter=either)
 
 
 def _log(shown: Mapping[str, str], which: Any) -> Any:

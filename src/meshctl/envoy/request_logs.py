@@ -13,6 +13,7 @@ from meshctl.envoy import pb
 from meshctl.envoy.filters import rbac
 from meshctl.envoy.filters.rate_limit import NAME_HEADER
 from meshctl.envoy.local_replies import LATE_HEADER, OVERLOADED_HEADER
+from meshctl.envoy.refusals import was_refused
 from meshctl.envoy.runtime import (
     FAILED_BUCKET,
     LOG_ALL,
@@ -70,10 +71,19 @@ _FIELDS = {
     "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "upstream": "%UPSTREAM_HOST%",
     "us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
-    "would_deny": f"%DYNAMIC_METADATA({rbac.NAME}:shadow_effective_policy_id):64%",
-    **{field: f"%RESP({header}):64%" for field, header in ANSWER_HEADERS.items()},
+    **{field: f"%RESP({header}):128%" for field, header in ANSWER_HEADERS.items()},
 }
 # Texts that others choose have a bound, so that no request makes a line of any length it likes.
+
+AUTHORIZATION = {
+    "authorization": "enforced_engine_result",
+    "rule": "enforced_effective_policy_id",
+    "audit": "shadow_engine_result",
+    "audit_rule": "shadow_effective_policy_id",
+}
+"""What authorization says, ``allowed`` or ``denied`` and by which rule, by the field in which it is told."""
+
+_OF_CALLEE = {field: f"%DYNAMIC_METADATA({rbac.NAME}:{key}):64%" for field, key in AUTHORIZATION.items()}
 
 _FIRST_FAILED_STATUS = 400
 
@@ -121,7 +131,7 @@ def _report(listener: str) -> Any:
 
 def _write_line(listener: str) -> Any:
     side = "callee" if listener.startswith("inbound/") else "caller"
-    fields = {"access": side, "listener": listener, **_FIELDS}
+    fields = {"access": side, "listener": listener, **_FIELDS, **(_OF_CALLEE if side == "callee" else {})}
     form = pb.substitution_format_string_pb2.SubstitutionFormatString()
     form.json_format.update(fields)
     failed = _any_of(
@@ -134,6 +144,8 @@ def _write_line(listener: str) -> Any:
         _all_of(_share(LOG_FAILED), failed, _within(FAILED_BUCKET)),
         _all_of(_share(LOG_SAMPLE), _within(SAMPLE_BUCKET)),
         _share(LOG_ALL),
+        # Whatever else is logged: who was refused is always written down.
+        *((was_refused(),) if side == "callee" else ()),
     )
     return pb.accesslog_pb2.AccessLog(
         name="envoy.access_loggers.stdout",

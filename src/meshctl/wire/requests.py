@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from meshctl.wire.models import Shape
-from meshctl.wire.response_flags import explain, split_flags
+from meshctl.wire.response_flags import DENIED, WOULD_DENY, explain, split_flags
 
 Side = Literal["caller", "callee"]
 
@@ -30,6 +30,7 @@ GATEWAY = "gateway"
 _SPIFFE = re.compile(r"spiffe://[^/]+/([^/,;]+)")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 # Source: https://www.w3.org/TR/trace-context/#traceparent-header
+_MATCHED = re.compile(r"rbac_access_denied_matched_policy\[([^\]]+)")
 
 
 class SeenRequest(Shape, frozen=True, kw_only=True):
@@ -38,7 +39,8 @@ class SeenRequest(Shape, frozen=True, kw_only=True):
     ``side`` is ``caller`` for the sidecar of who sent it (the gateway's too), which counts a request once, however
     often it was tried; ``callee`` for that of the instance, which sees every try. ``status`` is 0 without an answer;
     ``grpc_status`` is the number that a gRPC answer carries. ``flags`` are Envoy's, ``reasons`` the same in words.
-    ``trace_id`` is that of the request's W3C trace context.
+    ``rule`` is that of authorization which refused the request, or would have. ``trace_id`` is that of the request's
+    W3C trace context.
     """
 
     time: float
@@ -56,6 +58,7 @@ class SeenRequest(Shape, frozen=True, kw_only=True):
     flags: list[str]
     reasons: list[str]
     detail: str
+    rule: str
     tries: int
     trace_id: str
     route: str
@@ -65,7 +68,8 @@ class SeenRequest(Shape, frozen=True, kw_only=True):
 
     def describe(self) -> str:
         """Why the answer is what it is, and how many tries it took; empty if there is nothing to say."""
-        words = list(self.reasons)
+        named = {word: f"{word} ({self.rule.removeprefix('rule:')})" for word in (DENIED, WOULD_DENY) if self.rule}
+        words = [named.get(reason, reason) for reason in self.reasons]
         if self.tries > 1:
             words.append(f"{self.tries} tries")
         return ", ".join(words)
@@ -126,12 +130,14 @@ def read_fields(fields: Mapping[str, Any], *, sidecar: str, instances: Mapping[s
         source = found.group(1) if found else ""
     flags = split_flags(_text(fields, "flags"))
     details = _text(fields, "details")
+    refused = _MATCHED.search(_text(fields, "denied") or details)
+    would_deny = _text(fields, "audit_rule") if _text(fields, "audit") == "denied" else ""
     reasons = explain(
         flags,
         details,
         circuit=_text(fields, "circuit"),
         denied=_text(fields, "denied"),
-        would_deny=_text(fields, "would_deny"),
+        would_deny=would_deny,
         overloaded=_text(fields, "overloaded"),
         limited=_text(fields, "limited"),
         fallback=_text(fields, "fallback"),
@@ -153,6 +159,7 @@ def read_fields(fields: Mapping[str, Any], *, sidecar: str, instances: Mapping[s
         flags=list(flags),
         reasons=list(reasons),
         detail=details,
+        rule=refused.group(1) if refused else would_deny,
         tries=int(_number(fields, "tries")),
         trace_id=_trace_id(fields),
         route=_text(fields, "route"),

@@ -126,6 +126,24 @@ def test_reasons_are_in_words(flags: str, details: str, headers: dict[str, str],
     assert explain(split_flags(flags), details, **headers) == words
 
 
+@pytest.mark.parametrize(
+    ("changes", "rule", "words"),
+    [
+        ({}, "", ""),
+        ({"authorization": "allowed", "rule": "rule:all", "audit": "allowed", "audit_rule": "rule:x"}, "", ""),
+        ({"audit": "denied", "audit_rule": "rule:x"}, "rule:x", "would be denied (x)"),
+        ({"details": "rbac_access_denied_matched_policy[rule:x]"}, "rule:x", "denied (x)"),
+        ({"denied": "rbac_access_denied_matched_policy[no-allow-rule]"}, "no-allow-rule", "denied (no-allow-rule)"),
+        ({"denied": "rbac_access_denied_matched_policy[a-name-that-was-cut"}, *["a-name-that-was-cut"] * 2),
+        ({"details": "rbac_access_denied"}, "", "denied"),
+    ],
+)
+def test_a_refusal_names_its_rule(changes: dict[str, object], rule: str, words: str) -> None:
+    found = read(line(**changes))
+    assert found.rule == rule
+    assert words in found.describe()
+
+
 def query(**changes: object) -> TapQuery:
     empty: dict[str, object] = {"to": [], "source": [], "path": "", "methods": [], "statuses": []}
     return TapQuery(**{**empty, "side": "caller", "minimum_ms": 0.0, **changes})  # type: ignore[arg-type]
