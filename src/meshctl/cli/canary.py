@@ -39,12 +39,14 @@ DryRunOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
+    from meshctl.cli import rollouts  # noqa: PLC0415 - it takes from this module what both need
+
     group = typer.Typer(
         name="canary",
-        help="Shift traffic between the versions of a service.",
+        help="Shift traffic between the versions of a service, by hand or judged by itself.",
         no_args_is_help=True,
         rich_markup_mode="rich",
-        epilog=example("meshctl canary shift checkout v2=10"),
+        epilog=example("meshctl canary shift checkout v2=10", "meshctl canary start checkout v2 --watch"),
     )
     group.command(
         "shift",
@@ -61,6 +63,7 @@ def register(app: typer.Typer) -> None:
             "meshctl canary mirror checkout v2 --percent 10", "meshctl canary mirror checkout --stop -o json"
         ),
     )(mirror)
+    rollouts.register(group)
     app.add_typer(group, rich_help_panel=PANEL_CHANGE)
 
 
