@@ -19,6 +19,7 @@ from meshctl.spec.shapes import (
     Key,
     ListOf,
     MapOf,
+    Number,
     Percentage,
     Shape,
     Statuses,
@@ -102,6 +103,9 @@ def _shape_schema(shape: Shape) -> Schema:  # noqa: C901, PLR0911 - one case per
         case Integer():
             number = {"type": "integer", "minimum": shape.minimum, "maximum": shape.maximum}
             return {"anyOf": [number, _number_text(), _VARIABLE]}
+        case Number():
+            bounds = {"type": "number", "minimum": shape.minimum, "maximum": shape.maximum}
+            return {"anyOf": [bounds, _number_text(), _VARIABLE]}
         case Duration():
             return {"$ref": "#/$defs/duration"}
         case Percentage():

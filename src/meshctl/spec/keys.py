@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import get_args
 
 from meshctl.spec.policy_keys import POLICY_KEYS
+from meshctl.spec.rollout_keys import ROLLOUT
 from meshctl.spec.routing_keys import ROUTING_KEYS, SPLIT
 from meshctl.spec.schema import Condition, Egress, HttpProbe, Probe, Protocol, RestartMode, RestartPolicy
 from meshctl.spec.service_mesh_keys import SERVICE_MESH
@@ -273,6 +274,7 @@ _SERVICE_KEYS = (
         doc="The share of the traffic of each version; it must sum to 100. Default: all to the stable one.",
     ),
     *ROUTING_KEYS,
+    Key(name="rollout", shape=ROLLOUT, doc="How a version takes over, step by step. Default: as its keys say."),
     Key(
         name="address",
         shape=AnyOf(shapes=(Text(what="`host:port` or `https://host`"), ADDRESS)),

@@ -89,6 +89,12 @@ PROBLEM_KINDS = (
         _rule('action: allow, headers: {x-role: {regex: "(?=a)"}}'),
     ),
     _kind(
+        "bad-rollout",
+        "Rules of a rollout that cannot be kept to: steps that do not rise to 100, a window shorter than the interval, "
+        "the stable version as the one to roll out.",
+        _web("rollout: {steps: [50, 10, 100]}"),
+    ),
+    _kind(
         "bad-rule-path",
         "A path of a rule is none that a request could have, or has its `*` elsewhere than at its end.",
         _rule('action: deny, paths: ["/a/*/b"]'),

@@ -21,6 +21,7 @@ from meshctl.spec.shapes import (
     Key,
     ListOf,
     MapOf,
+    Number,
     Percentage,
     Scalar,
     Shape,
@@ -115,6 +116,11 @@ class Fields:
         """A whole number."""
         value = self._scalar(name, Integer)
         return default if value is None else cast("int", value)
+
+    def number(self, name: str, default: D) -> float | D:
+        """A number."""
+        value = self._scalar(name, Number)
+        return default if value is None else cast("float", value)
 
     def duration(self, name: str, default: D) -> float | D:
         """A duration in seconds."""
@@ -217,6 +223,8 @@ def _read_value(  # noqa: PLR0911 - one case per shape reads best
             return _read_boolean(shape, node, label, report)
         case Integer():
             return _read_integer(shape, node, label, report)
+        case Number():
+            return _read_number(shape, node, label, report)
         case Duration():
             return _read_duration(shape, node, label, report)
         case Percentage():
@@ -325,6 +333,13 @@ def _read_boolean(shape: Boolean, node: ScalarNode, label: str, report: Report) 
 def _read_integer(shape: Integer, node: ScalarNode, label: str, report: Report) -> int | None:
     if INTEGER.fullmatch(node.text) and shape.minimum <= int(node.text) <= shape.maximum:
         return int(node.text)
+    report.add("bad-number", f"{label} must be {describe_shape(shape)}, not {describe(node)}", node.where)
+    return None
+
+
+def _read_number(shape: Number, node: ScalarNode, label: str, report: Report) -> float | None:
+    if NUMBER.fullmatch(node.text) and shape.minimum <= float(node.text) <= shape.maximum:
+        return float(node.text)
     report.add("bad-number", f"{label} must be {describe_shape(shape)}, not {describe(node)}", node.where)
     return None
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from meshctl.errors import Where
 from meshctl.spec.policy_schema import Policies
+from meshctl.spec.rollout_schema import RolloutRules
 from meshctl.spec.routing_schema import Mirror, RouteRule, Sticky
 from meshctl.spec.telemetry_schema import Telemetry
 
@@ -105,7 +106,7 @@ class Service:
 
     ``split`` maps every version that gets traffic to its weight, and sums to 100; ``upstreams`` are the services
     it calls; ``depends_on`` orders the start only. Requests go by the first of ``routes`` that matches, and by
-    ``split`` (with ``sticky`` and ``mirror``) when none does.
+    ``split`` (with ``sticky`` and ``mirror``) when none does. ``rollout`` says how a version takes over.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Service:
     routes: tuple[RouteRule, ...] = ()
     sticky: Sticky | None = None
     mirror: Mirror | None = None
+    rollout: RolloutRules | None = None
     where: Where
 
     @property

@@ -50,6 +50,14 @@ class Integer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A number, with decimals or without, within bounds (inclusive)."""
+
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Duration:
     """A duration in seconds; ``zero`` allows 0, else it is at least a millisecond."""
 
@@ -125,7 +133,7 @@ class AnyOf:
     shapes: tuple[Shape, ...]
 
 
-Scalar: TypeAlias = Text | Choice | Boolean | Integer | Duration | Percentage | Statuses
+Scalar: TypeAlias = Text | Choice | Boolean | Integer | Number | Duration | Percentage | Statuses
 Shape: TypeAlias = Scalar | ListOf | MapOf | Table | AnyOf
 
 COUNT = Integer(minimum=1, maximum=UNBOUNDED)
@@ -165,6 +173,8 @@ def describe_shape(shape: Shape) -> str:  # noqa: C901, PLR0911 - one case per s
             return f"a whole number, at least {shape.minimum}"
         case Integer():
             return f"a whole number from {shape.minimum} to {shape.maximum}"
+        case Number():
+            return f"a number from {shape.minimum:.7g} to {shape.maximum:.7g}"
         case Duration():
             return "a duration"
         case Percentage():

@@ -13,6 +13,7 @@ from meshctl.spec.schema import Mesh, Service
 from meshctl.spec.source import MapNode
 from meshctl.spec.tree import find, key_place
 from meshctl.spec.validate_limits import check_limits
+from meshctl.spec.validate_rollout import check_rollout
 from meshctl.spec.validate_routes import check_routes
 from meshctl.spec.validate_security import check_security
 
@@ -33,6 +34,7 @@ def validate(mesh: Mesh, root: MapNode, report: Report) -> None:
         _check_split(service, root, report)
         _check_versions(service, report)
         check_routes(service, mesh.services, root, report)
+        check_rollout(service, root, report)
     _check_instances(mesh, report)
     _check_cycles(mesh.services, root, report)
     _check_gateway(mesh, report)

@@ -26,6 +26,7 @@ from meshctl.spec.policy_schema import Policies
 from meshctl.spec.reader import Fields, read_scalar
 from meshctl.spec.readers.policies import read_policies
 from meshctl.spec.readers.processes import Folders, layer_version, read_version
+from meshctl.spec.readers.rollout import read_rollout
 from meshctl.spec.readers.routing import read_mirror, read_routes, read_sticky
 from meshctl.spec.readers.splits import read_split
 from meshctl.spec.report import Report, join_names, quote
@@ -44,6 +45,7 @@ _NOT_OUTSIDE = (
     "split",
     "sticky",
     "mirror",
+    "rollout",
     "upstreams",
     "depends_on",
     *(key.name for key in PROCESS_KEYS),
@@ -102,6 +104,7 @@ def read_service(
         routes=read_routes(fields, laid),
         sticky=read_sticky(fields),
         mirror=read_mirror(fields),
+        rollout=read_rollout(fields),
         where=where,
     )
 
