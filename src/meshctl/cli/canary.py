@@ -5,7 +5,6 @@ The group is made here; what other modules add to it stands in ``register``.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ import typer
 from meshctl.cli.complete import complete_services, complete_versions, complete_weights
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, example, parse_duration
 from meshctl.cli.policies import BaseOption, ReasonOption, author_of
-from meshctl.cli.project import Screen, connect, find_project, make_screen
+from meshctl.cli.project import Screen, ask, find_project, make_screen
 from meshctl.cli.wording import count_nouns, describe_applied, describe_duration
 from meshctl.errors import UsageError
 
@@ -297,13 +296,12 @@ def _change(
 
     project, screen = find_project(ctx), make_screen(ctx)
 
-    async def converse() -> TrafficResult:
-        async with connect(project) as client:
-            newest = base
-            if newest is None:
-                heads = (await client.policies.history(limit=1)).revisions
-                newest = heads[0].number if heads else 0
-            async with tell_starting(client, screen, service):
-                return await send(client, newest)
+    async def converse(client: MeshClient) -> TrafficResult:
+        newest = base
+        if newest is None:
+            heads = (await client.policies.history(limit=1)).revisions
+            newest = heads[0].number if heads else 0
+        async with tell_starting(client, screen, service):
+            return await send(client, newest)
 
-    print_traffic(screen, asyncio.run(converse()), output=output, dry_run=dry_run)
+    print_traffic(screen, ask(project, converse), output=output, dry_run=dry_run)

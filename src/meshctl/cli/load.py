@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import resource
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,12 @@ from meshctl.cli.call import GATEWAY, read_body, read_headers, split_target
 from meshctl.cli.complete import complete_services
 from meshctl.cli.errors import FAILED, INTERRUPTED
 from meshctl.cli.options import PANEL_SEE, Output, OutputOption, example, parse_duration
-from meshctl.cli.project import Screen, connect, find_project, make_screen
+from meshctl.cli.project import Screen, ask, find_project, make_screen
 from meshctl.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from meshctl.client.calls import MeshRequest
+    from meshctl.client.client import MeshClient
     from meshctl.client.load import Load
     from meshctl.telemetry.load import Arrivals
     from meshctl.wire.load import LoadReport
@@ -27,6 +29,7 @@ MAX_RPS = 5000.0
 MAX_DURATION = 3600.0
 MAX_CONNECTIONS = 2000
 _REFRESH = 0.25
+_OTHER_FILES = 64
 _LINES = 20
 """At most so many lines are printed on the way where there is no terminal."""
 
@@ -107,13 +110,13 @@ def load(
         raise UsageError(f"--fail-under: {fail_under:g} is no percentage", hint="write a number from 0 to 100")
     screen, project = make_screen(ctx), find_project(ctx)
 
-    async def converse() -> LoadReport:
-        async with connect(project) as client:
-            check_service(await client.status(), service)
-            place = await client.call_target(source)
-        return await _run(screen, place, request, arrivals, connections=connections, output=output)
+    async def find_place(client: MeshClient) -> CallTarget:
+        check_service(await client.status(), service)
+        return await client.call_target(source)
 
-    report = asyncio.run(converse())
+    place = ask(project, find_place)
+    _allow_files(connections)
+    report = asyncio.run(_run(screen, place, request, arrivals, connections=connections, output=output))
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not report.total.requests or (fail_under is not None and (report.total.success or 0.0) * 100 < fail_under):
@@ -129,6 +132,15 @@ def check_service(status: MeshStatus, service: str) -> None:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"services: {', '.join(sorted(known))}"
     raise NotFoundError(f"there is no service {name} in this mesh", hint=hint)
+
+
+def _allow_files(connections: int) -> None:
+    """Let this process have as many connections as it may need, where the system allows it: each is an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _run(

@@ -28,6 +28,7 @@ from meshctl.spec.shifts import (
     find_own_routes,
     find_route,
     list_versions,
+    read_header,
     read_sticking,
     shift_traffic,
     targets_of,
@@ -64,8 +65,8 @@ class Shifts:
             InvalidTopology, RejectedError, WaitTimeoutError: as ``PolicyChanger.change``.
         """
         service = self._find(request.service)
-        sticking = read_sticking(request.sticky)
-        asked = Shift(weights=request.weights, header=request.header.lower(), value=request.value, sticking=sticking)
+        header, value = read_header(request.header, request.value)
+        asked = Shift(weights=request.weights, header=header, value=value, sticking=read_sticking(request.sticky))
         wanted = complete_weights(service, request.weights)
         self._check_protocol(service, "--header" if request.header else "--sticky" if request.sticky else "")
         self._refuse_rollout(service, force=request.force)
@@ -206,6 +207,9 @@ class Shifts:
             notes.append(
                 f"requests that the {route} {names} {take} go where {'it says' if len(own) == 1 else 'they say'}"
             )
+        if service.protocol == "tcp" and changed:
+            # What a connection goes by is part of its listener, which Envoy drains when that changes.
+            notes.append("open connections are closed after 5 s; their clients connect anew, by the new weights")
         made = find_route(service)
         passed = [rule.name for rule in service.routes if rule is not made]
         if made is not None and passed and changed:

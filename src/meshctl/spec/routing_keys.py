@@ -20,7 +20,7 @@ _HOST = Text(
     hint="write a host name, with a port if it needs one: `api.example.com` or `localhost:8080`",
 )
 # Source of what a header's name and value may hold: RFC 9110, sections 5.1 and 5.5.
-_HEADER_NAME = Text(
+HEADER_NAME = Text(
     what="a header name",
     pattern=r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}",
     code="bad-name",
@@ -32,9 +32,9 @@ _CHANGED_NAME = Text(
     code="bad-name",
     hint="the host is changed by `rewrite: {host: ...}`; lengths and connections are the sidecar's own affair",
 )
-_HEADER_VALUE = Text(what="a text on one line", pattern=r"[\t -~]{0,4000}", code="bad-text")
+HEADER_VALUE = Text(what="a text on one line", pattern=r"[\t -~]{0,4000}", code="bad-text")
 _QUERY_NAME = Text(what="a parameter name", pattern=r"[^&=#\s]{1,200}", code="bad-name")
-_COOKIE_NAME = Text(what="a cookie name", pattern=r"[!#$&'*+.^_`|~0-9A-Za-z-]{1,100}", code="bad-name")
+COOKIE_NAME = Text(what="a cookie name", pattern=r"[!#$&'*+.^_`|~0-9A-Za-z-]{1,100}", code="bad-name")
 _METHOD = Text(
     what="a method",
     pattern=r"[A-Z][A-Z0-9-]{0,19}",
@@ -60,7 +60,7 @@ HEADER_MATCH = Table(
     title="the condition of a header",
     doc=_VALUE_DOC,
     keys=(
-        Key(name="exact", shape=_HEADER_VALUE, doc="The whole value."),
+        Key(name="exact", shape=HEADER_VALUE, doc="The whole value."),
         Key(name="regex", shape=_REGEX, doc="A regular expression (RE2) that the whole value matches."),
         Key(name="present", shape=Boolean(), doc="Whether the header is there, whatever its value."),
     ),
@@ -70,7 +70,7 @@ QUERY_MATCH = Table(
     title="the condition of a query parameter",
     doc=_VALUE_DOC,
     keys=(
-        Key(name="exact", shape=_HEADER_VALUE, doc="The whole value."),
+        Key(name="exact", shape=HEADER_VALUE, doc="The whole value."),
         Key(name="regex", shape=_REGEX, doc="A regular expression (RE2) that the whole value matches."),
         Key(name="present", shape=Boolean(only=True), doc="The parameter is there, whatever its value."),
     ),
@@ -85,12 +85,12 @@ MATCH = Table(
         Key(name="methods", shape=ListOf(item=_METHOD, minimum=1, maximum=20), doc="One of these methods."),
         Key(
             name="headers",
-            shape=MapOf(name=_HEADER_NAME, value=AnyOf(shapes=(_HEADER_VALUE, HEADER_MATCH))),
+            shape=MapOf(name=HEADER_NAME, value=AnyOf(shapes=(HEADER_VALUE, HEADER_MATCH))),
             doc="Headers by name, each with its value or a condition.",
         ),
         Key(
             name="query",
-            shape=MapOf(name=_QUERY_NAME, value=AnyOf(shapes=(_HEADER_VALUE, QUERY_MATCH))),
+            shape=MapOf(name=_QUERY_NAME, value=AnyOf(shapes=(HEADER_VALUE, QUERY_MATCH))),
             doc="Query parameters by name, each with its value or a condition.",
         ),
         Key(
@@ -106,7 +106,7 @@ COOKIE = Table(
     title="`cookie`",
     doc="A cookie that the mesh gives to whoever has none.",
     keys=(
-        Key(name="name", shape=_COOKIE_NAME, doc="Its name.", required=True),
+        Key(name="name", shape=COOKIE_NAME, doc="Its name.", required=True),
         Key(name="ttl", shape=Duration(), doc="How long it lives. Default: until the browser is closed."),
     ),
 )
@@ -116,7 +116,7 @@ STICKY = Table(
     doc="What keeps a user on one version while traffic is split. One of the keys.",
     keys=(
         Key(name="cookie", shape=COOKIE, doc="A cookie, for users who come through the gateway."),
-        Key(name="header", shape=_HEADER_NAME, doc="A header that names the user, such as `x-user`."),
+        Key(name="header", shape=HEADER_NAME, doc="A header that names the user, such as `x-user`."),
     ),
 )
 MIRROR = Table(
@@ -160,7 +160,7 @@ REDIRECT = Table(
     ),
 )
 
-_VALUES = MapOf(name=_CHANGED_NAME, value=_HEADER_VALUE)
+_VALUES = MapOf(name=_CHANGED_NAME, value=HEADER_VALUE)
 HEADER_CHANGES = Table(
     id="header_changes",
     title="changes of headers",

@@ -7,6 +7,7 @@ all the traffic, so that nothing is left that differs from the files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,9 +15,12 @@ from meshctl.errors import ConflictError, NotFoundError, UsageError, Where
 from meshctl.spec.policies import Document, Documents, Origin, PolicyKey
 from meshctl.spec.policy_changes import same_node
 from meshctl.spec.render import Value, to_node
-from meshctl.spec.routing_schema import RouteRule
+from meshctl.spec.routing_keys import COOKIE_NAME, HEADER_NAME, HEADER_VALUE
+from meshctl.spec.routing_schema import RouteMatch, RouteRule, ValueKind, ValueMatch
 from meshctl.spec.schema import Service
+from meshctl.spec.shapes import Text
 from meshctl.spec.source import ListNode, MapNode, Node, ScalarNode, make_list
+from meshctl.spec.validate_routes import covers
 
 FULL = 100
 
@@ -58,14 +62,27 @@ def read_sticking(text: str) -> Sticking | None:
     if not text:
         return None
     if kind == "cookie" and (name or not colon):
-        return Sticking(cookie=name or COOKIE)
+        return Sticking(cookie=_check(COOKIE_NAME, name or COOKIE))
     if kind == "header" and name:
-        return Sticking(header=name.lower())
+        return Sticking(header=_check(HEADER_NAME, name).lower())
     if text == "off":
         return Sticking()
     raise UsageError(
         f"{text!r} keeps nobody on one version", hint="write cookie, cookie:NAME, header:NAME (such as x-user) or off"
     )
+
+
+def read_header(name: str, value: str | None) -> tuple[str, str | None]:
+    """The header of a request as it is compared: its name in lower case. Raises UsageError."""
+    if not name:
+        return "", None
+    return _check(HEADER_NAME, name).lower(), None if value is None else _check(HEADER_VALUE, value)
+
+
+def _check(shape: Text, text: str) -> str:
+    if not re.fullmatch(shape.pattern, text):
+        raise UsageError(f"{text!r} is not {shape.what}", hint=shape.hint)
+    return text
 
 
 def check_versions(service: Service, names: Mapping[str, object]) -> None:
@@ -154,6 +171,7 @@ def shift_traffic(
                 f"{service.name} has a route called {ROUTE} in the topology, which is what --header would make",
                 hint="give that route another name",
             )
+        _check_rivals(service, shift)
     ends = wanted == {service.stable: FULL} if shift.header else len(split) == 1
     made = None if own else find_route(service)
     if shift.header and not ends:
@@ -191,6 +209,19 @@ def targets_of(service: Service) -> dict[str, int]:
         for version, weight in way.items():
             found[version] = max(weight, found.get(version, 0))
     return found
+
+
+def _check_rivals(service: Service, shift: Shift) -> None:
+    """Refuse a header by which requests are routed already: that route would never be reached again."""
+    kind: ValueKind = "present" if shift.value is None else "exact"
+    match = RouteMatch(headers=(ValueMatch(name=shift.header, kind=kind, value=shift.value or ""),))
+    made = find_route(service)
+    for rule in service.routes:
+        if rule is not made and covers(match, rule.match):
+            raise ConflictError(
+                f"the route {rule.name} of {service.name} is for requests with {shift.header} already",
+                hint="take another header, or change that route",
+            )
 
 
 def _others(service: Service, route: RouteRule) -> tuple[str, ...]:

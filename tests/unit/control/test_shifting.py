@@ -13,7 +13,6 @@ from tests.support.control_world import ControlWorld, make_request, until
 from meshctl.control.control_plane import ControlPlane
 from meshctl.errors import (
     ConflictError,
-    InvalidTopology,
     MeshctlError,
     NotFoundError,
     RejectedError,
@@ -162,15 +161,15 @@ async def test_who_goes_away_before_it_is_healthy_changes_nothing(world: Control
 async def test_a_shift_that_a_sidecar_refuses_is_undone_with_what_was_started(
     world: ControlWorld, plane: ControlPlane
 ) -> None:
-    request = ShiftRequest(service="shop", weights={"v2": 10}, author="ann@canary shift", header="bad name", value="1")
-    with pytest.raises(InvalidTopology):
-        await plane.shifts.shift(request)
-    assert "shop-v2-1" not in world.alive
     await shift(plane, "split", v2=30)
     world.sidecars.refusing["gateway"] = "no"
     with pytest.raises(RejectedError):
         await shift(plane, "split", v2=40)
     assert written(plane, "split")["split"] == {"v1": 70, "v2": 30}
+    with pytest.raises(RejectedError):
+        await shift(plane, v2=10)
+    await until(lambda: "shop-v2-1" not in world.alive, "v2 is gone")
+    assert "split" not in written(plane)
 
 
 async def test_a_base_that_is_gone_starts_nothing(world: ControlWorld, plane: ControlPlane) -> None:

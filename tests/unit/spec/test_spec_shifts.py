@@ -21,6 +21,7 @@ from meshctl.spec.shifts import (
     complete_weights,
     find_own_routes,
     find_route,
+    read_header,
     read_sticking,
     shift_traffic,
     targets_of,
@@ -127,6 +128,32 @@ def test_a_version_that_is_withdrawn_leaves_its_share_to_the_stable_one() -> Non
 )
 def test_what_keeps_a_user_is_read(text: str, meant: Sticking | None) -> None:
     assert read_sticking(text) == meant
+
+
+def test_a_header_is_read_as_it_is_compared() -> None:
+    assert read_header("X-Canary", "Yes") == ("x-canary", "Yes")
+    assert read_header("X-Canary", None) == ("x-canary", None)
+    assert read_header("", "1") == ("", None)
+
+
+@pytest.mark.parametrize(("name", "value"), [("a b", "1"), ("a", "\n"), ("x:", None)])
+def test_what_is_no_header_is_refused(name: str, value: str | None) -> None:
+    with pytest.raises(UsageError, match="is not a"):
+        read_header(name, value)
+
+
+def test_a_header_that_a_route_is_for_already_is_refused() -> None:
+    shop = Shop(FILES["rules"])
+    for value in ("1", None):
+        with pytest.raises(ConflictError, match="the route admins of shop is for requests with x-admin already"):
+            shop.shift({"v1": 100}, header="x-admin", value=value)
+    assert find_route(shop.shift({"v1": 100}, header="x-admin", value="2")) is not None
+
+
+@pytest.mark.parametrize("text", ["cookie:a b", "header:a b"])
+def test_what_has_no_such_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="'a b' is not a"):
+        read_sticking(text)
 
 
 @pytest.mark.parametrize("text", ["cookie:", "header", "header:", "ip", "off:1"])
