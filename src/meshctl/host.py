@@ -160,6 +160,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         else:
             plane.policies.changer.resume()
             engine.spawn("circuits", plane.circuits.run())
+            engine.spawn("rollouts", plane.rollout_runner.run())
             api = await serve(plane, paths.api_socket)
             opened.push_async_callback(api.close)
             await ended.wait()
@@ -231,6 +232,7 @@ def _make_parts(
         topology=Topology(
             store, PortProbe(explain=explain_port, is_free=port_is_free, claims=PortClaims(paths.runtime))
         ),
+        rollouts=store,
         publisher=Publisher(ads, credentials),
         supervisor=supervisor,
         make_identity=make_identity,

@@ -308,6 +308,29 @@ class StateStore(Protocol):
         ...
 
 
+KEPT_ROLLOUTS = 50
+"""How many rollouts a store keeps; older ones are forgotten."""
+
+
+class RolloutStore(Protocol):
+    """Rollouts that survive the control plane. Every method is one transaction; texts are those of canary.codec."""
+
+    def put_rollout(self, number: int, body: str, entries: Mapping[int, str]) -> None:
+        """Remember a rollout as it stands, with what came to it since, by number; what came before stays.
+
+        What is older than KEPT_ROLLOUTS is forgotten. Raises MeshctlError when it cannot be stored.
+        """
+        ...
+
+    def rollouts(self) -> Mapping[int, str]:
+        """The rollouts that are kept, by number, oldest first."""
+        ...
+
+    def rollout_entries(self, number: int) -> Mapping[int, str]:
+        """What came to a rollout, by number, oldest first; empty for one that is not kept."""
+        ...
+
+
 KEPT_EVENTS = 5000
 """How many events are kept; older ones are forgotten."""
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from meshctl.ports import KEPT_REVISIONS, InstanceRecord, Registration, Revision, StateStore, TopologySource
+from meshctl.ports import (
+    KEPT_REVISIONS,
+    KEPT_ROLLOUTS,
+    InstanceRecord,
+    Registration,
+    Revision,
+    RolloutStore,
+    StateStore,
+    TopologySource,
+)
 
 
-class FakeStateStore(StateStore):
+class FakeStateStore(StateStore, RolloutStore):
     """Implements ports.StateStore. ``writes`` counts transactions, so that tests see what is committed when."""
 
     def __init__(self) -> None:
@@ -19,6 +28,7 @@ class FakeStateStore(StateStore):
         self._selection: tuple[str, ...] = ()
         self._instances: dict[str, InstanceRecord] = {}
         self._revisions: dict[int, tuple[Revision, str]] = {}
+        self._rollouts: dict[int, tuple[str, dict[int, str]]] = {}
 
     def commit(
         self,
@@ -78,3 +88,15 @@ class FakeStateStore(StateStore):
     def drop_instance(self, instance_id: str) -> None:
         self.writes += 1
         self._instances.pop(instance_id, None)
+
+    def put_rollout(self, number: int, body: str, entries: Mapping[int, str]) -> None:
+        self.writes += 1
+        before = self._rollouts[number][1] if number in self._rollouts else {}
+        self._rollouts[number] = (body, {**before, **entries})
+        self._rollouts = {n: kept for n, kept in self._rollouts.items() if n > number - KEPT_ROLLOUTS}
+
+    def rollouts(self) -> Mapping[int, str]:
+        return {number: body for number, (body, _) in sorted(self._rollouts.items())}
+
+    def rollout_entries(self, number: int) -> Mapping[int, str]:
+        return dict(sorted(self._rollouts[number][1].items())) if number in self._rollouts else {}

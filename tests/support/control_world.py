@@ -40,7 +40,7 @@ from meshctl.envoy.translate import Credentials
 from meshctl.errors import RejectedError, WaitTimeoutError
 from meshctl.lifecycle.model import InstanceSpec
 from meshctl.lifecycle.specs import Surroundings, sidecar_name
-from meshctl.ports import Exposition, StateStore, Use
+from meshctl.ports import Exposition, RolloutStore, StateStore, Use
 from meshctl.spec.schema import Mesh, Probe
 from meshctl.wire.models import AppliedResult, SourceFileShape, UpRequest
 from meshctl.wire.paths import MeshPaths
@@ -150,6 +150,7 @@ class ControlWorld:
         self.machine = FakeMachine(commands={**commands, "./crash": Behaviour(exit_code=3)})
         self.sidecars = FakeSidecars(self.machine)
         self.store: StateStore = store or FakeStateStore()
+        self.rollouts: RolloutStore = self.store if isinstance(self.store, FakeStateStore) else FakeStateStore()
         self.authority = FakeAuthority()
         self.circuit_files = FakeCircuitFiles()
         self.taken: set[int] = set()
@@ -188,6 +189,7 @@ class ControlWorld:
                 host=host,
                 admin=self.sidecars,
                 topology=Topology(self.store, probe),
+                rollouts=self.rollouts,
                 publisher=Publisher(self.sidecars, credentials),
                 supervisor=supervisor,
                 make_identity=self.make_identity,

@@ -25,9 +25,11 @@ from meshctl.errors import ConflictError, MeshctlError
 from meshctl.ports import (
     KEPT_EVENTS,
     KEPT_REVISIONS,
+    KEPT_ROLLOUTS,
     InstanceRecord,
     Registration,
     Revision,
+    RolloutStore,
     StateStore,
     TopologySource,
 )
@@ -52,7 +54,20 @@ def _add_events(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE events (number INTEGER PRIMARY KEY, body BLOB NOT NULL)")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_revisions, _add_events)
+def _add_rollouts(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE rollouts (number INTEGER PRIMARY KEY, body TEXT NOT NULL)")
+    connection.execute(
+        "CREATE TABLE rollout_entries (rollout INTEGER NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,"
+        " PRIMARY KEY (rollout, number)) WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _create_tables,
+    _add_revisions,
+    _add_events,
+    _add_rollouts,
+)
 """Migration n takes a database from version n to n + 1; the version is SQLite's ``user_version``. A change of what
 is stored as JSON (see ports) that old JSON does not fit needs one, or old databases count as damaged."""
 
@@ -67,7 +82,7 @@ _DOCUMENTS: Mapping[str, type] = {
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
-class SqliteStore(StateStore):
+class SqliteStore(StateStore, RolloutStore):
     """The store in the database at ``path`` (absolute), used from the thread that made it.
 
     A database that is damaged, or holds what cannot be read, is moved aside and a new one is made: ``recovered`` then
@@ -116,17 +131,9 @@ class SqliteStore(StateStore):
             "selection": selection,
         }
         rows = [(name, msgspec.json.encode(value)) for name, value in given.items() if value is not None]
-        with self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.executemany("INSERT OR REPLACE INTO documents (name, body) VALUES (?, ?)", rows)
-                self._put_revisions(revision, content, settled)
-                self._connection.execute("COMMIT")
-            except sqlite3.Error:
-                # Some errors (a full disk) have ended the transaction already.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO documents (name, body) VALUES (?, ?)", rows)
+            self._put_revisions(revision, content, settled)
 
     def _put_revisions(self, revision: Revision | None, content: str, settled: tuple[Revision, ...]) -> None:
         for item in settled:
@@ -207,7 +214,42 @@ class SqliteStore(StateStore):
         """Forget an instance; one that is not remembered is no error."""
         self._write("DELETE FROM instances WHERE id = ?", (instance_id,))
 
+    # ------------------------------------------------------------------------------------------ rollouts
+
+    def put_rollout(self, number: int, body: str, entries: Mapping[int, str]) -> None:
+        """Remember a rollout as it stands, with what came to it since, by number; what came before stays."""
+        values = [(number, entry, text) for entry, text in entries.items()]
+        with self._transaction():
+            self._connection.execute("INSERT OR REPLACE INTO rollouts (number, body) VALUES (?, ?)", (number, body))
+            self._connection.executemany("INSERT OR REPLACE INTO rollout_entries VALUES (?, ?, ?)", values)
+            self._connection.execute("DELETE FROM rollouts WHERE number <= ?", (number - KEPT_ROLLOUTS,))
+            self._connection.execute("DELETE FROM rollout_entries WHERE rollout <= ?", (number - KEPT_ROLLOUTS,))
+
+    def rollouts(self) -> Mapping[int, str]:
+        """The rollouts that are kept, by number, oldest first."""
+        with self._explained():
+            return dict(self._connection.execute("SELECT number, body FROM rollouts ORDER BY number").fetchall())
+
+    def rollout_entries(self, number: int) -> Mapping[int, str]:
+        """What came to a rollout, by number, oldest first; empty for one that is not kept."""
+        statement = "SELECT number, body FROM rollout_entries WHERE rollout = ? ORDER BY number"
+        with self._explained():
+            return dict(self._connection.execute(statement, (number,)).fetchall())
+
     # ------------------------------------------------------------------------------------------ transactions
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                # Some errors (a full disk) have ended the transaction already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
 
     def _get(self, name: str, kind: type[T]) -> T | None:
         with self._explained():
@@ -318,6 +360,8 @@ class SqliteStore(StateStore):
             for head, content in connection.execute("SELECT head, content FROM revisions"):
                 msgspec.json.decode(head, type=Revision)
                 zlib.decompress(content).decode()
+            for (text,) in connection.execute("SELECT body FROM rollouts"):
+                msgspec.json.decode(text)
         except (msgspec.DecodeError, zlib.error, UnicodeDecodeError, TypeError) as error:
             raise _DamagedError from error
         except sqlite3.OperationalError as error:

@@ -48,11 +48,11 @@ UNDER_WAY: frozenset[Phase] = frozenset({"starting", "shifting", "rolling_back"}
 """Phases in which a weight was decided that may not be in effect yet: after a restart it is pushed again."""
 
 MOVES: Mapping[Phase, frozenset[Phase]] = {
-    "starting": frozenset({"running", "paused", "rolling_back", "failed", "cancelled"}),
+    "starting": frozenset({"running", "shifting", "paused", "rolling_back", "failed", "cancelled"}),
     "shifting": frozenset({"running", "paused", "rolling_back", "promoted", "cancelled"}),
     "running": frozenset({"shifting", "paused", "frozen", "rolling_back", "promoted", "cancelled"}),
     "paused": frozenset({"running", "shifting", "rolling_back", "promoted", "cancelled"}),
-    "frozen": frozenset({"running", "shifting", "rolling_back", "promoted", "cancelled"}),
+    "frozen": frozenset({"running", "shifting", "paused", "rolling_back", "promoted", "cancelled"}),
     "rolling_back": frozenset({"rolled_back", "cancelled"}),
     "promoted": frozenset(),
     "rolled_back": frozenset(),
@@ -248,8 +248,9 @@ class Rollout:
         version), settings, author, reason, started_at.
     How it stands:
         phase, pause (why it is paused), why (a sentence), step (index in ``settings.steps`` of ``weight``), weight
-        (decided), applied (acknowledged by every sidecar), since (when ``applied`` took effect, or was looked at
-        afresh), next_at (when the next tick is due, None for never), deadline_at (0: never), ended_at.
+        (decided), applied (in effect: acknowledged by every sidecar, or set by somebody else), full (somebody
+        wants it to end with all the traffic at once), since (when ``applied`` took effect, or was looked at afresh),
+        next_at (when the next tick is due, None for never), deadline_at (0: never), ended_at.
     What it has seen:
         requests and stable_requests (at this step since ``since``), evidence, counted_until (what ended later is not
         counted yet), decision (the newest; its number is how many there are).
@@ -270,6 +271,7 @@ class Rollout:
     step: int = 0
     weight: int = 0
     applied: int = 0
+    full: bool = False
     since: float
     next_at: float | None = None
     deadline_at: float = 0.0
@@ -364,9 +366,10 @@ class Revised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbed:
-    """Something else than this rollout has changed where the traffic goes."""
+    """Something else than this rollout has changed where the traffic goes; the version has ``weight`` percent now."""
 
     message: str
+    weight: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,8 @@ class ControlPlane:
         self._failures = Failures(engine, logs)
         self.instances = Instances(engine, self._failures)
         self.shifts = Shifts(engine, self.policies, self._failures)
-        self.rollouts = RolloutDesk(engine, Rollouts(engine, self.shifts, self.metrics), self.metrics)
+        self.rollout_runner = Rollouts(engine, self.shifts, self.metrics)
+        self.rollouts = RolloutDesk(engine, self.rollout_runner, self.metrics)
         self.taps = Taps(engine)
         engine.plan_taps = self.taps.plan
         self._logs = logs

@@ -89,6 +89,18 @@ class MetricsDesk:
             processes=self._measure_processes(seen, service),
         )
 
+    def compare(self, service: str, *, until: float, seconds: float) -> tuple[list[Row], list[Row]]:
+        """What went to the versions of a service in a window, by caller, version and route with histograms; and the
+        rows of its versions. Raises ConflictError when there was no ``up`` yet.
+        """
+        directory = make_directory(self._observe())
+        windows = self._windows(until=until, seconds=seconds, now=self._engine.parts.metrics.reader.now())
+        rows = build_rows(directory, windows, buckets=True)
+        return (
+            [row for row in rows.flows if row.destination == service],
+            [row for row in rows.versions if row.destination == service],
+        )
+
     async def stream(
         self, service: str = "", version: str = "", window: float = WINDOW, interval: float = 1.0
     ) -> AsyncIterator[Metrics]:

@@ -14,7 +14,7 @@ from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
 from meshctl.control.topology import Topology
 from meshctl.lifecycle.specs import Surroundings
-from meshctl.ports import Clock, ProcessHost, ProxyAdmin
+from meshctl.ports import Clock, ProcessHost, ProxyAdmin, RolloutStore
 from meshctl.spec.schema import Mesh
 from meshctl.wire.paths import MeshPaths
 
@@ -27,6 +27,7 @@ class Parts:
     host: ProcessHost
     admin: ProxyAdmin
     topology: Topology
+    rollouts: RolloutStore
     publisher: Publisher
     supervisor: Supervisor
     make_identity: Callable[[Mesh], MeshIdentity]
