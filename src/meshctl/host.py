@@ -35,6 +35,7 @@ from meshctl.adapters.process_meter import PsutilMeter
 from meshctl.adapters.processes import KeeperHost
 from meshctl.adapters.request_reports import ReportReceiver
 from meshctl.adapters.sqlite_store import SqliteStore
+from meshctl.ads.status import SyncStatus
 from meshctl.api.server import serve
 from meshctl.control.certs import CertRunner
 from meshctl.control.control_plane import ControlPlane
@@ -45,9 +46,11 @@ from meshctl.control.health import HealthReader
 from meshctl.control.identity import MeshIdentity
 from meshctl.control.metrics import expose, running_sidecars
 from meshctl.control.metrics_reader import MetricsReader
+from meshctl.control.outliers import Outliers
 from meshctl.control.parts import Parts
 from meshctl.control.probes import run_probe
 from meshctl.control.publisher import Publisher
+from meshctl.control.rejections import Rejections
 from meshctl.control.supervisor import Supervisor
 from meshctl.control.topology import PortProbe, Topology
 from meshctl.envoy.translate import Credentials
@@ -113,10 +116,15 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         await keeper.open()
         # Not while it is being stopped: what is left then is for the next `down`, which finds it through the keeper.
         opened.push_async_callback(lambda: keeper.close(stop=engine.stopped))
-        reports = ReportReceiver()
+        reports, rejections = ReportReceiver(), Rejections(events)
+
+        def take_status(node: str, status: SyncStatus) -> None:
+            rejections.take(node, status)
+            engine.notify()
+
         ads = AdsServer(
             socket=paths.ads_socket,
-            on_status=lambda _node, _status: engine.notify(),
+            on_status=take_status,
             clock=clock,
             handlers=(reports.handlers(),),
         )
@@ -161,6 +169,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
             plane.policies.changer.resume()
             engine.spawn("circuits", plane.circuits.run())
             engine.spawn("rollouts", plane.rollout_runner.run())
+            engine.spawn("outliers", Outliers(engine).run())
             api = await serve(plane, paths.api_socket)
             opened.push_async_callback(api.close)
             await ended.wait()

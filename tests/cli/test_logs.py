@@ -1,4 +1,4 @@
-"""``logs`` and ``events``: of a running mesh, out of files, as JSON, aligned and without colour."""
+"""``logs``: of a running mesh, out of files, as JSON, aligned and without colour."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import RunCli, ServedMesh
-from tests.fakes.backend import T0, make_event, make_line
+from tests.fakes.backend import T0, make_line
 
 from meshctl.cli import logs
 from meshctl.cli.lines import LineWriter
@@ -99,7 +99,7 @@ def test_access_logs_are_shown_as_requests(served: ServedMesh, run_cli: RunCli) 
         make_line("sidecar.checkout", ACCESS, time=T0),
         make_line("checkout-v1-1", f"of {TRACE}", time=T0 + 1),
     ]
-    seen = "1970-01-01T00:00:00.000Z  checkout -> payment  v1  GET  /  503    0.0ms"
+    seen = "1970-01-01T00:00:00.000Z  checkout -> payment  v1  503   0.0ms  GET /"
     assert run_cli("logs", "--access").stdout == f"{seen}\n"
     assert json.loads(run_cli("logs", "--access", "-o", "json").stdout)["destination"] == "payment"
     assert run_cli("logs", "--trace", TRACE).stdout == (f"sidecar.checkout | {seen}\ncheckout-v1-1    | of {TRACE}\n")
@@ -180,20 +180,3 @@ def test_a_source_has_the_same_colour_always_and_its_text_cannot_colour_others(
     prefix = second.removesuffix("plain")
     assert prefix.endswith("ma-v1-1 | \x1b[0m")
     assert first == f"{prefix}\x1b[31mred\x1b[0m"
-
-
-def test_events_have_time_level_kind_and_words(served: ServedMesh, run_cli: RunCli) -> None:
-    served.backend.event_list = [
-        make_event(1, "checkout-v1-1 ready"),
-        make_event(2, "exited with 1", subject="payment-v1-1", kind="instance.exited", level="error"),
-    ]
-    assert run_cli("events").stdout == (
-        "2026-02-02T02:40:01.000Z  checkout-v1-1  info     ready\n"
-        "2026-02-02T02:40:02.000Z  payment-v1-1   error    exited with 1\n"
-    )
-    assert run_cli("events", "-o", "wide", "-n", "1").stdout == (
-        "2026-02-02T02:40:02.000Z  payment-v1-1  error    instance.exited       exited with 1\n"
-    )
-    assert run_cli("events", "-n", "1").stdout.count("\n") == 1
-    assert run_cli("events", "-n", "0").stdout == ""
-    assert [json.loads(line)["seq"] for line in run_cli("events", "-o", "json").stdout.splitlines()] == [1, 2]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.e2e
 ONCE = {"retry_policy": {"max_attempts": 1}, "circuit_breaker": {"enabled": False}}
 CHECK = {"path": "/health", "interval": "200ms", "timeout": "150ms"}
 USERS = [f"user-{number}" for number in range(100)]
-EJECTION = 2.0
+EJECTION = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -268,4 +268,11 @@ def test_an_instance_that_keeps_failing_is_ejected_for_a_while(world: Map) -> No
         "cluster.outlier/v1.outlier_detection.ejections_enforced_total"
     ]
     wait_until(lambda: world.stats("a", ejected)[ejected] == 0, "it is taken in again")
+
+    def told() -> list[str]:
+        lines = world.mesh.must("events", "--kind", "outlier", "--subject", "outlier", "-o", "json").splitlines()
+        return [event["message"] for event in map(json.loads, lines)]
+
+    wait_until(lambda: told()[-1:] == ["a -> outlier: outlier-v1-1 is given requests again"], "both are events")
+    assert told()[0] == "a -> outlier: outlier-v1-1 failed too often, and is given no requests for a while"
     assert set(instances(ask_many(port, "/", 20))) == {"outlier-v1-1", "outlier-v1-2"}

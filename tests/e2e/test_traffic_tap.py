@@ -230,29 +230,54 @@ def test_what_ended_leaves_sidecars_as_they_were(mesh: MeshUnderTest) -> None:
     tap = Tap(mesh)
     try:
         mesh.kill_daemon()
-        tap.wait()
         assert is_on()
+        tap.process.kill()
+        tap.wait()
     finally:
         mesh.up()
     wait_until(lambda: not is_on(), "off again after the control plane died")
 
 
-def test_events_go_on_after_a_control_plane_that_died(mesh: MeshUnderTest) -> None:
-    """Without loss or repetition, in one order, for who looks later and for who follows."""
+def test_what_follows_goes_on_after_a_control_plane_that_died(mesh: MeshUnderTest) -> None:
+    """Events and lines without loss or repetition, in one order; requests from then on."""
+    port = read_map(mesh).upstream("a", "fine")
+
+    def ask_for(path: str) -> None:
+        assert ask(port, path).status == 200
+
+    def paths(follower: Follower) -> list[str]:
+        return [line["path"] for line in follower.found if line["path"].startswith("/follow")]
+
     last = json.loads(mesh.must("events", "-o", "json").splitlines()[-1])["seq"]
-    follower = Follower(mesh, "events", "-f")
-    wait_until(lambda: follower.found, "events are followed")
+    events = Follower(mesh, "events", "-f")
+    lines = Follower(mesh, "logs", "-f", "--access", "sidecar.a")
+    tap = Tap(mesh, "--path", "/follow")
+    ask_for("/follow/1")
+    wait_until(lambda: events.found and paths(lines) and paths(tap), "all three follow")
     try:
         mesh.kill_daemon()
+        ask_for("/follow/2")
     finally:
         mesh.up()
     numbers = [json.loads(text)["seq"] for text in mesh.must("events", "-o", "json").splitlines()]
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
     assert numbers[-1] > last
-    wait_until(lambda: follower.found[-1]["seq"] >= numbers[-1], "what is new is followed")
-    follower.stop()
-    followed = [event["seq"] for event in follower.found]
+    wait_until(lambda: events.found[-1]["seq"] >= numbers[-1], "new events are followed")
+
+    def is_tapped() -> bool:
+        ask_for("/follow/3")
+        return "/follow/3" in paths(tap)
+
+    wait_until(is_tapped, "new requests are tapped")
+    wait_until(lambda: paths(lines)[-1] == "/follow/3", "new lines are followed")
+    for follower in (events, lines, tap):
+        follower.stop()
+    followed = [event["seq"] for event in events.found]
     assert followed == list(range(followed[0], followed[-1] + 1))
+    assert paths(tap)[0] == "/follow/1"
+    assert (paths(lines).count("/follow/1"), paths(lines).count("/follow/2")) == (1, 1)
+    assert "the control plane ended" in tap.said
+    assert "requests shown" in tap.said
 
 
 def test_mistakes_are_told(mesh: MeshUnderTest) -> None:

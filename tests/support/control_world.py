@@ -35,6 +35,7 @@ from meshctl.control.metrics_reader import MetricsReader
 from meshctl.control.parts import Parts
 from meshctl.control.publisher import Publisher
 from meshctl.control.supervisor import Supervisor
+from meshctl.control.taps import PASSED_STAT
 from meshctl.control.topology import PortProbe, Topology
 from meshctl.envoy.translate import Credentials
 from meshctl.errors import RejectedError, WaitTimeoutError
@@ -87,6 +88,9 @@ class FakeSidecars:
         self.retried: list[str] = []
         self.asked = 0
         self.counted: dict[str, dict[str, int]] = {}
+        self.clusters: dict[str, Any] = {}
+        self.asked_clusters = 0
+        self.passed: dict[str, int] = {}
 
     def publish(self, snapshot: Snapshot) -> None:
         self.snapshots[snapshot.node] = snapshot
@@ -126,11 +130,18 @@ class FakeSidecars:
         return replace(away, state="stale" if node in self.late else "synced", connected=True)
 
     async def get(self, socket: str, path: str) -> str:
-        """Every instance passes its check, but for those in ``failing``; counters are those in ``counted``."""
+        """Every instance passes its check, but for those in ``failing``; counters are those in ``counted``, clusters
+        those in ``clusters``, and of requests ``passed`` went by while somebody tapped.
+        """
         self.asked += 1
         node = socket.removesuffix(".admin").rpartition("/")[2]
         if self.status(node).state == "disconnected":
             raise ConnectionRefusedError(socket)
+        if path.startswith("/clusters"):
+            self.asked_clusters += 1
+            return json.dumps(self.clusters.get(node, {"cluster_statuses": []}))
+        if "tap" in path:
+            return f"{PASSED_STAT}: {self.passed[node]}\n" if node in self.passed else "\n"
         if "format=json" in path:
             return json.dumps({"stats": [{"name": k, "value": v} for k, v in self.counted.get(node, {}).items()]})
         names = [name for name in self.machine.processes if name.startswith(f"{node}-")]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from meshctl.cli.following import SeenLines
+from meshctl.cli.following import follow as follow_stream
 from meshctl.cli.lines import LineWriter
-from meshctl.cli.options import PANEL_SEE, FileOnlyOption, Output, TargetsArgument, example, parse_moment
+from meshctl.cli.options import PANEL_SEE, FileOnlyOption, Output, TargetsArgument, check_pattern, example, parse_moment
 from meshctl.cli.project import Project, Screen, connect, find_project, load_mesh, make_screen, read_source
 from meshctl.cli.render import print_json, print_line, read_clock
 from meshctl.cli.requests import RequestLines
@@ -22,6 +24,9 @@ from meshctl.errors import MeshctlError, NotFoundError, NotRunningError, UsageEr
 from meshctl.wire.models import LogLine, encode
 from meshctl.wire.requests import MARK, SeenRequest, read_line
 
+if TYPE_CHECKING:
+    from meshctl.client.client import MeshClient
+
 _NOT_SERVICES = frozenset({"daemon", "keeper"})
 """Logs of meshctl itself: shown when they are named."""
 
@@ -29,6 +34,9 @@ _FLAGS = re.compile(r"\(\?[aiLmsux]+\)")
 
 _SIDECAR = "sidecar."
 _GATEWAY = "gateway"
+
+_OVERLAP = 5.0
+# Seconds that are read again after a control plane that died; lines of those that were shown are left out.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +110,7 @@ def logs(
         tail=tail,
         since=parse_moment(since, now=now, option="--since") if since else None,
         until=parse_moment(until, now=now, option="--until") if until else None,
-        grep=_choose_pattern(_check_pattern(grep), kind=kind, trace=trace),
+        grep=_choose_pattern(check_pattern(grep), kind=kind, trace=trace),
         follow=follow,
         access=access,
         trace=bool(trace),
@@ -117,7 +125,7 @@ def logs(
 
 async def _show(project: Project, selection: Selection, writer: LineWriter, *, screen: Screen, as_json: bool) -> None:
     try:
-        lines = _read_from_mesh(project, selection, writer)
+        lines = _read_from_mesh(project, selection, writer, screen)
         await _print(lines, _Printer(writer, screen, selection, as_json=as_json))
     except DisconnectedError:
         raise
@@ -168,26 +176,52 @@ class _Printer:
         return read_line(line.text, sidecar=line.source.removeprefix(_SIDECAR), instances=self._writer.instances)
 
 
-async def _read_from_mesh(project: Project, selection: Selection, writer: LineWriter) -> AsyncIterator[LogLine]:
-    async with connect(project) as client:
-        status = await client.status()
-        named = set(selection.sources)
-        for service in status.services:
-            for instance in service.instances:
-                if instance.inbound_port is not None:
-                    writer.instances[f"127.0.0.1:{instance.inbound_port}"] = instance.id
-                if not named or named & {service.name, instance.id}:
-                    writer.align([instance.id])
-        async for line in client.logs(
-            sources=selection.sources,
-            sidecars=selection.sidecars,
-            tail=selection.tail,
-            since=selection.since,
-            until=selection.until,
-            grep=selection.grep,
-            follow=selection.follow,
-        ):
+async def _read_from_mesh(
+    project: Project, selection: Selection, writer: LineWriter, screen: Screen
+) -> AsyncIterator[LogLine]:
+    if not selection.follow:
+        async with connect(project) as client:
+            async for line in _ask(client, selection, writer):
+                yield line
+        return
+    seen, begun = SeenLines(), read_clock()
+    lost: float | None = None
+
+    async def read(client: MeshClient) -> AsyncIterator[LogLine]:
+        nonlocal lost
+        asked = selection
+        if lost is not None:
+            # What was written while no control plane ran is in the files, and a little of what was shown.
+            seen.read_again()
+            asked = replace(selection, tail=None, since=max(lost - _OVERLAP, selection.since or begun))
+        async for line in _ask(client, asked, writer):
+            lost = line.time
             yield line
+
+    async for line in follow_stream(project, screen, read):
+        if seen.is_new(line):
+            yield line
+
+
+async def _ask(client: MeshClient, selection: Selection, writer: LineWriter) -> AsyncIterator[LogLine]:
+    status = await client.status()
+    named = set(selection.sources)
+    for service in status.services:
+        for instance in service.instances:
+            if instance.inbound_port is not None:
+                writer.instances[f"127.0.0.1:{instance.inbound_port}"] = instance.id
+            if not named or named & {service.name, instance.id}:
+                writer.align([instance.id])
+    async for line in client.logs(
+        sources=selection.sources,
+        sidecars=selection.sidecars,
+        tail=selection.tail,
+        since=selection.since,
+        until=selection.until,
+        grep=selection.grep,
+        follow=selection.follow,
+    ):
+        yield line
 
 
 async def _read_from_files(paths: dict[str, str], selection: Selection) -> AsyncIterator[LogLine]:
@@ -269,11 +303,3 @@ def _check_trace(trace: str) -> str:
     if trace and not re.fullmatch(r"[0-9a-fA-F]{32}", trace):
         raise UsageError(f"--trace: {trace!r} is no trace id", hint="write its 32 hexadecimal digits")
     return trace.lower()
-
-
-def _check_pattern(grep: str) -> str:
-    try:
-        re.compile(grep)
-    except re.error as error:
-        raise UsageError(f"--grep: {grep!r} is no regular expression: {error}") from None
-    return grep

@@ -82,6 +82,15 @@ def parse_duration(text: str, *, option: str) -> float:
     return seconds
 
 
+def check_pattern(text: str) -> str:
+    """What ``--grep`` was given. Raises UsageError when it is no regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise UsageError(f"--grep: {text!r} is no regular expression: {error}") from None
+    return text
+
+
 def parse_moment(text: str, *, now: float, option: str) -> float:
     """Seconds since the epoch of a time such as ``2026-01-31T12:00:00Z``, or of so long before now (``5m``).
 

@@ -17,6 +17,7 @@ _NARROW = 110
 """Columns of a terminal under which instance and time of day are left out."""
 
 _SHORTEST_PATH = 12
+_PATH = 32
 
 _STYLES = {2: "green", 3: "cyan", 4: "yellow", 5: "red", 0: "red"}
 
@@ -39,27 +40,25 @@ class RequestLines:
             line.append(f"{format_time(request.time)}  ", style="bright_black")
         line.append(self._pad(0, clean(where)) + "  ")
         line.append(self._pad(1, clean(version) or "-") + "  ")
-        line.append(self._pad(2, clean(request.method)) + "  ")
-        status = Text(f"{request.status or '---'}  ", style=_STYLES.get(request.status // 100, ""))
-        tail = Text(f"{format_ms(request.duration_ms):>7}")
-        why = request.describe()
-        if why:
+        line.append(f"{request.status or '---'}", style=_STYLES.get(request.status // 100, ""))
+        line.append(f"{format_ms(request.duration_ms):>8}  {self._pad(2, clean(request.method))} ")
+        tail = Text()
+        if why := request.describe():
             tail.append(f"  {why}", style="red" if request.status >= 500 or not request.status else "yellow")
         if self.wide:
             tail.append(f"  {request.trace_id or '-'}  {clean(request.detail)}", style="bright_black")
+        # What happened stands behind the path, which gives way to it in a narrow terminal.
+        room = max(_SHORTEST_PATH, self.width - len(line) - len(tail))
         path = clean(request.path)
-        room = max(_SHORTEST_PATH, self.width - len(line) - len(status) - len(tail) - 2)
         if len(path) > room:
             path = path[: room - 1] + "…"
-        line.append(self._pad(3, path, limit=min(room, 32)) + "  ")
-        line.append_text(status)
+        line.append(self._pad(3, path, limit=min(room, _PATH)) if tail else path)
         line.append_text(tail)
         return line
 
     def _pad(self, column: int, text: str, *, limit: int = 60) -> str:
-        width = min(limit, max(self._widths.get(column, 0), len(text)))
-        self._widths[column] = width
-        return text.ljust(width)
+        width = self._widths[column] = max(self._widths.get(column, 0), min(limit, len(text)))
+        return text.ljust(min(limit, width))
 
 
 def format_ms(milliseconds: float) -> str:

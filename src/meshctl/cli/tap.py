@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from meshctl.cli.complete import complete_services
+from meshctl.cli.following import follow
 from meshctl.cli.options import PANEL_SEE, FileOnlyOption, Output, example, parse_duration
-from meshctl.cli.project import Project, Screen, connect, find_project, make_screen
+from meshctl.cli.project import Project, Screen, find_project, make_screen
 from meshctl.cli.render import print_json, print_line
 from meshctl.cli.requests import RequestLines, count_requests
 from meshctl.errors import UsageError
 from meshctl.wire.models import encode
-from meshctl.wire.requests import Side, TapSummary
+from meshctl.wire.requests import Side, TapItem, TapSummary
 from meshctl.wire.taps import TapQuery, is_status
+
+if TYPE_CHECKING:
+    from meshctl.client.client import MeshClient
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +84,7 @@ def tap(
 
     Sidecars report requests only while somebody taps, and at most 100 a second each; the last line says how many of
     all that passed were shown. Statuses and durations are chosen by the sidecars themselves, so that a rare failure
-    in heavy traffic is not lost among them.
+    in heavy traffic is not lost among them. A control plane that dies is waited for; what passes meanwhile is not seen.
     """
     query = TapQuery(
         to=list(to or ()),
@@ -97,31 +104,65 @@ async def _show(
     project: Project, screen: Screen, query: TapQuery, *, count: int | None, seconds: float | None, output: Output
 ) -> None:
     lines = RequestLines(width=screen.out.width, wide=output is Output.WIDE)
-    summary: TapSummary | None = None
+    clock = asyncio.get_running_loop().time
+    end = None if seconds is None else clock() + seconds
+    account = _Account()
     silent: list[str] = []
-    shown = 0
+
+    def read(client: MeshClient) -> AsyncIterator[TapItem]:
+        account.begin()
+        return client.taps.tap(
+            query,
+            count=None if count is None else count - account.shown,
+            seconds=None if end is None else max(0.0, end - clock()),
+        )
+
     try:
-        async with connect(project) as client:
-            async for item in client.taps.tap(query, count=count, seconds=seconds):
-                if item.summary is not None:
-                    if summary is None:
-                        screen.say(_describe_begin(item.summary))
-                    summary = item.summary
-                    if summary.silent != silent:
-                        silent = summary.silent
-                        if silent:
-                            screen.say(f"no reports yet of: {', '.join(silent)} (their sidecars do not answer)")
-                if item.request is None:
-                    continue
-                shown += 1
-                if output is Output.JSON:
-                    print_json(encode(item.request))
-                else:
-                    print_line(screen.out, lines.make(item.request))
+        async for item in follow(project, screen, read):
+            if item.summary is not None:
+                if account.sum_up() is None:
+                    screen.say(_describe_begin(item.summary))
+                account.newest = item.summary
+                if item.summary.silent != silent:
+                    silent = item.summary.silent
+                    if silent:
+                        screen.say(f"no reports yet of: {', '.join(silent)} (their sidecars do not answer)")
+            if item.request is None:
+                continue
+            account.shown += 1
+            if output is Output.JSON:
+                print_json(encode(item.request))
+            else:
+                print_line(screen.out, lines.make(item.request))
     finally:
         # With Ctrl+C too: the last that was heard is at most a second old.
-        if summary is not None:
-            screen.say(describe_summary(summary, shown))
+        if (summary := account.sum_up()) is not None:
+            screen.say(describe_summary(summary, account.shown))
+
+
+@dataclass(slots=True)
+class _Account:
+    """How many requests were shown, and what every control plane said of the others."""
+
+    shown: int = 0
+    newest: TapSummary | None = None
+    _before: TapSummary | None = None
+
+    def begin(self) -> None:
+        """Another control plane begins to count."""
+        self._before, self.newest = self.sum_up(), None
+
+    def sum_up(self) -> TapSummary | None:
+        """What all of them said; None when nobody has said anything."""
+        old, new = self._before, self.newest
+        if old is None or new is None:
+            return new or old
+        return msgspec.structs.replace(
+            new,
+            passed=old.passed + new.passed,
+            reported=old.reported + new.reported,
+            dropped=old.dropped + new.dropped,
+        )
 
 
 def describe_summary(summary: TapSummary, shown: int) -> str:

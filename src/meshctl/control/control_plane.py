@@ -86,7 +86,7 @@ class ControlPlane:
         self._on_down = on_down
         self._started_at = engine.parts.clock.now()
         self._was_ready = False
-        self._generation = 0
+        self._generation = self._told_ready = 0
 
     # ------------------------------------------------------------------------------------------ up, ready, down
 
@@ -171,6 +171,7 @@ class ControlPlane:
             failures = [await self._failures.explain(view) for view in failed]
             return ReadyResult(state="failed", failures=failures, waiting=[])
         self._was_ready = True
+        self._tell_ready()
         return ReadyResult(state="ready", failures=[], waiting=[])
 
     async def down(self, force: bool) -> None:  # noqa: FBT001 - as the API has it
@@ -261,6 +262,13 @@ class ControlPlane:
         return CallTarget(source=source, socket="", host=LOOPBACK, port=port)
 
     # ------------------------------------------------------------------------------------------ helpers
+
+    def _tell_ready(self) -> None:
+        # Once for each `up`, however many wait for it.
+        mesh = self._engine.mesh
+        if mesh is not None and self._told_ready != self._generation:
+            self._told_ready = self._generation
+            self._engine.parts.events.add("mesh.ready", mesh.name, f"{mesh.name} is ready")
 
     def _has_failed(self) -> bool:
         return bool(self._failures.find())

@@ -43,10 +43,12 @@ class Instances:
             version = engine.parts.topology.set_replicas(
                 request.service, request.version, request.replicas, in_use=engine.ports_in_use
             )
+            plural = "" if request.replicas == 1 else "s"
+            message = f"{request.service}/{version}: {request.replicas} instance{plural}"
+            engine.parts.events.add("service.scaled", request.service, message)
             await engine.apply()
         await self._settle(frozenset({request.service}))
-        plural = "" if request.replicas == 1 else "s"
-        return await self._applied(f"{request.service}/{version}: {request.replicas} instance{plural}", start)
+        return await self._applied(message, start)
 
     async def restart(self, request: RestartRequest) -> AppliedResult:
         """Restart instances one after another; returns when each is ready again."""
@@ -57,6 +59,7 @@ class Instances:
         services = frozenset(views[name].spec.service for name in ids)
         # They come one after the other, and each may take its time to stop and to start.
         limit = sum(_SETTLE_TIMEOUT + views[name].spec.stop_grace for name in ids)
+        engine.parts.events.add("service.restarting", ",".join(ids), f"restarting {', '.join(ids)}, as was asked for")
         try:
             async with asyncio.timeout(limit):
                 await engine.parts.supervisor.restart(ids)

@@ -13,7 +13,7 @@ from typing import Any
 
 from meshctl.control.engine import Engine
 from meshctl.errors import ConflictError, MeshctlError, NotFoundError
-from meshctl.plan.addresses import LOOPBACK, inbound_key
+from meshctl.plan.addresses import instances_by_address
 from meshctl.plan.policies.telemetry import REPORTED_PER_SECOND, TapPlan
 from meshctl.spec.schema import Mesh
 from meshctl.wire.requests import SeenRequest, TapItem, TapSummary, read_fields
@@ -69,10 +69,7 @@ class Taps:
         """What each sidecar is to report, by node; without those that nobody taps. Asked anew for each plan."""
         if not self._taps:
             return {}
-        prefix, ports = inbound_key(""), self._engine.parts.topology.ports
-        self._instances = {
-            f"{LOOPBACK}:{port}": key.removeprefix(prefix) for key, port in ports.items() if key.startswith(prefix)
-        }
+        self._instances = instances_by_address(self._engine.parts.topology.ports)
         for tap in self._taps:
             tap.nodes = self._nodes_of(tap.query)
         return {

@@ -121,3 +121,9 @@ def assign_ports(
         else:
             raise LookupError(f"no free port between {FIRST_PORT} and {LAST_PORT} for {key}")
     return dict(sorted(ports.items()))
+
+
+def instances_by_address(ports: Mapping[str, int]) -> dict[str, str]:
+    """The instance behind each ``host:port`` of an inbound listener."""
+    prefix = inbound_key("")
+    return {f"{LOOPBACK}:{port}": key.removeprefix(prefix) for key, port in ports.items() if key.startswith(prefix)}

@@ -342,3 +342,18 @@ async def test_the_state_of_every_sidecar(plane: ControlPlane, world: ControlWor
     states = {item.sidecar: item.state for item in plane.proxy_status().proxies}
     assert states == {"cart": "stale", "front": "synced", "gateway": "synced", "orders": "synced"}
     assert plane.status().state == "degraded"
+
+
+async def test_what_is_asked_for_is_an_event_each(plane: ControlPlane, world: ControlWorld) -> None:
+    await bring_up(plane)
+    assert (await plane.ready(10)).state == "ready"
+    await plane.instances.scale(ScaleRequest(service="cart", version="", replicas=2))
+    await plane.instances.restart(RestartRequest(targets=["orders"]))
+    await bring_up(plane)
+    told = [line for line in await world.event_lines() if line.startswith(("mesh.ready", "service."))]
+    assert told == [
+        "mesh.ready shop: shop is ready",
+        "service.scaled cart: cart/v1: 2 instances",
+        "service.restarting orders-v1-1: restarting orders-v1-1, as was asked for",
+        "mesh.ready shop: shop is ready",
+    ]

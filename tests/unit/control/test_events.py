@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.fakes.clock import FakeClock
+from tests.fakes.event_store import FakeEventStore
 
 from meshctl.control.events import EventLog
-from meshctl.errors import MeshctlError
 from meshctl.ports import KEPT_EVENTS
 from meshctl.wire.models import Event
 
@@ -85,24 +85,8 @@ async def test_a_number_beyond_the_last_waits_for_what_comes_after_it(log: Event
     assert await follower == [3, 4]
 
 
-class Kept:
-    """A store that is a list."""
-
-    def __init__(self) -> None:
-        self.bodies: dict[int, bytes] = {}
-        self.full = False
-
-    def put_event(self, number: int, body: bytes) -> None:
-        if self.full:
-            raise MeshctlError("no room")
-        self.bodies[number] = body
-
-    def events(self) -> tuple[bytes, ...]:
-        return tuple(self.bodies.values())
-
-
 async def test_numbers_go_on_where_an_earlier_control_plane_stopped() -> None:
-    kept = Kept()
+    kept = FakeEventStore()
     fill(EventLog(FakeClock(), kept), 3)
     after = EventLog(FakeClock(), kept)
     assert after.begun == 3
@@ -112,7 +96,7 @@ async def test_numbers_go_on_where_an_earlier_control_plane_stopped() -> None:
 
 
 async def test_a_full_disk_stops_nothing_and_damage_hides_nothing_else() -> None:
-    kept = Kept()
+    kept = FakeEventStore()
     kept.bodies[0] = b"not an event"
     log = EventLog(FakeClock(), kept)
     kept.full = True
