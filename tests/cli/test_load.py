@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from tests.cli.conftest import RunCli, ServedMesh, Sidecar
 
+from meshctl.cli import render
 from meshctl.cli.load_report import (
     describe_second,
     draw_histogram,
@@ -26,6 +27,7 @@ from meshctl.cli.load_report import (
 )
 from meshctl.client.calls import MeshRequest
 from meshctl.client.load import Load
+from meshctl.errors import ConflictError
 from meshctl.telemetry.load import Arrivals, LoadTally
 from meshctl.wire.models import CallTarget
 
@@ -131,6 +133,16 @@ def test_a_sidecar_that_is_not_there_ends_it_at_once(
     done = run_cli("load", "payment", "--rps", "100", "--duration", "60s")
     assert (done.code, done.stdout) == (1, "")
     assert "error: the sidecar of gateway takes no connections\n" in done.stderr
+
+
+def test_a_reader_that_has_enough_ends_it(sidecar: Sidecar, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def close(_: bytes) -> None:
+        raise ConflictError("the reader is gone")
+
+    monkeypatch.setattr(render, "print_json", close)
+    done = run_cli("load", "payment", "--rps", "20", "--duration", "60s", "-o", "json")
+    assert (done.code, done.stderr) == (1, "error: the reader is gone\n")
+    assert len(sidecar.requests) < 1000
 
 
 @pytest.mark.parametrize(

@@ -176,11 +176,14 @@ async def _run(
         showing = asyncio.ensure_future(_show(screen, load, report, output=output))
         alarm = asyncio.ensure_future(interrupts.first.wait())
         try:
-            await asyncio.wait([sending, alarm], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([sending, alarm, showing], return_when=asyncio.FIRST_COMPLETED)
             if not sending.done():
                 interrupted = True
                 load.stop()
             await sending
+            if showing.done():
+                # Nobody reads any more what is shown (a pipe was closed, say).
+                showing.result()
         finally:
             for task in (showing, alarm, sending):
                 task.cancel()
@@ -202,7 +205,7 @@ async def _show(screen: Screen, load: Load, report: Callable[[], LoadReport], *,
             await asyncio.sleep(1.0)
             print_json(encode(report()))
     if screen.quiet:
-        return
+        await asyncio.Event().wait()
     if not screen.err.is_terminal:
         every = max(1.0, load.arrivals.duration / _LINES)
         while True:

@@ -20,7 +20,7 @@ from meshctl.errors import (
     UsageError,
     WaitTimeoutError,
 )
-from meshctl.wire.models import ScaleRequest
+from meshctl.wire.models import RegisterRequest, ScaleRequest
 from meshctl.wire.shifts import MirrorRequest, ShiftRequest, TrafficResult
 
 TOPOLOGY = """
@@ -38,6 +38,7 @@ services:
   work: {command: ./job, job: true}
   remote: {address: example.com:80}
   bare: {}
+  ext: {versions: {v1: {command: ./web}, v2: {}}}
   wire: {protocol: tcp, command: ./web, versions: {v1: {}, v2: {}}}
 """
 
@@ -205,6 +206,29 @@ async def test_only_requests_with_the_header_reach_the_version(plane: ControlPla
     result = await shift(plane, "split", v2=100)
     assert result.after.header is None
     assert [route["name"] for route in written(plane, "split")["routes"]] == ["admins"]
+
+
+async def test_a_version_that_others_run_has_to_be_registered_first(plane: ControlPlane) -> None:
+    with pytest.raises(ConflictError, match="ext/v2 has no instance, and no command to start one") as refused:
+        await shift(plane, "ext", v2=10)
+    assert refused.value.hint == "meshctl register ext --version v2 --address HOST:PORT"
+    registered = RegisterRequest(service="ext", address="127.0.0.1:9", version="v2", ttl=None)
+    await plane.instances.register(registered)
+    assert (await shift(plane, "ext", v2=10)).started == []
+
+
+async def test_connections_of_plain_tcp_are_shifted_with_a_word_about_those_that_are_open(plane: ControlPlane) -> None:
+    result = await shift(plane, "wire", v2=50)
+    assert result.notes == ["open connections are closed after 5 s; their clients connect anew, by the new weights"]
+    request = ShiftRequest(service="wire", weights={"v2": 5}, sticky="cookie", author="ann@canary shift")
+    with pytest.raises(ConflictError, match="wire speaks plain TCP: --sticky is for requests"):
+        await plane.shifts.shift(request)
+
+
+async def test_a_mesh_that_was_stopped_shifts_nothing(plane: ControlPlane) -> None:
+    await plane.down(force=True)
+    with pytest.raises(ConflictError):
+        await shift(plane, v2=5)
 
 
 async def test_a_rollout_under_way_is_not_crossed_without_force(plane: ControlPlane) -> None:
