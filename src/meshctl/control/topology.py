@@ -19,6 +19,7 @@ from meshctl.spec.load import TopologyTree, load_tree, read_tree
 from meshctl.spec.policies import EVERY, FILES, MESH, Document, Documents, PolicyKey, places_of
 from meshctl.spec.policy_changes import describe_differences, take_files
 from meshctl.spec.schema import Mesh
+from meshctl.spec.shifts import count_started
 
 LAST_TCP_PORT = 65535
 
@@ -142,6 +143,7 @@ class Topology:
         replicas = {
             key: count for key, count in self.replicas.items() if _replicas(declared, key) == _replicas(before, key)
         }
+        replicas = {**count_started(declared.services, documents), **replicas}
         ports = self._assign(mesh, replicas, self.registrations, in_use=in_use)
         self._store.commit(
             topology=source,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from meshctl.errors import ConflictError, NotFoundError, UsageError, Where
-from meshctl.spec.policies import Document, Documents, Origin, PolicyKey
+from meshctl.spec.policies import FILES, Document, Documents, Origin, PolicyKey
 from meshctl.spec.policy_changes import same_node
 from meshctl.spec.render import Value, to_node
 from meshctl.spec.routing_keys import COOKIE_NAME, HEADER_NAME, HEADER_VALUE
@@ -209,6 +209,23 @@ def targets_of(service: Service) -> dict[str, int]:
         for version, weight in way.items():
             found[version] = max(weight, found.get(version, 0))
     return found
+
+
+def count_started(services: Mapping[str, Service], documents: Documents) -> dict[str, int]:
+    """Instances, by ``service/version``, of versions that the files do not run and commands have given traffic.
+
+    What a shift started is started again when the mesh comes up the next time, for the shift holds on.
+    """
+    counts: dict[str, int] = {}
+    for service in services.values():
+        found = [documents.get((service.name, kind)) for kind in ("split", "routes", "mirror")]
+        if not any(item is not None and item.node is not None and item.origin != FILES for item in found):
+            continue
+        for name in targets_of(service):
+            version = service.versions.get(name)
+            if version is not None and version.command and not version.replicas:
+                counts[f"{service.name}/{name}"] = 1
+    return counts
 
 
 def _check_rivals(service: Service, shift: Shift) -> None:

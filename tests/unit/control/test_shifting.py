@@ -87,6 +87,25 @@ async def test_taken_back_it_leaves_no_trace_and_the_version_runs_on(world: Cont
     assert "shop-v2-1" in world.alive
 
 
+async def test_what_a_shift_started_is_started_again_by_the_next_up(world: ControlWorld, plane: ControlPlane) -> None:
+    """The shift holds across `down` and `up`: without an instance its share of the requests would fail."""
+    await shift(plane, v2=10)
+    await plane.shifts.mirror(MirrorRequest(service="split", version="v2", author="a@canary mirror"))
+    await plane.down(force=True)
+    assert not world.alive
+    async with world.running() as again:
+        await again.up(make_request(TOPOLOGY))
+        assert (await again.ready(10)).state == "ready"
+        assert "shop-v2-1" in world.alive
+        assert again._engine.parts.topology.replicas == {"shop/v2": 1}
+        await again.instances.scale(ScaleRequest(service="shop", version="v2", replicas=0))
+        await again.up(make_request(TOPOLOGY))
+        assert (await again.ready(10)).state == "ready"
+        assert "shop-v2-1" not in world.alive, "what was stopped by hand stays so"
+        await again.up(make_request(TOPOLOGY, reset=True))
+        assert written(again) == {}
+
+
 async def test_a_version_scaled_to_nothing_is_started_again(world: ControlWorld, plane: ControlPlane) -> None:
     await plane.instances.scale(ScaleRequest(service="split", version="v2", replicas=0))
     await until(lambda: "split-v2-1" not in world.alive, "v2 is gone")

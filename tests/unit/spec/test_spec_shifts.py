@@ -19,6 +19,7 @@ from meshctl.spec.shifts import (
     Shift,
     Sticking,
     complete_weights,
+    count_started,
     find_own_routes,
     find_route,
     read_header,
@@ -223,6 +224,16 @@ def test_stickiness_of_the_files_comes_back() -> None:
 def test_copies_count_as_something_that_a_version_gets() -> None:
     text = f"services: {{shop: {{{THREE}, mirror: {{version: v3, percent: 5%}}}}}}"
     assert targets_of(Shop(text).service) == {"v1": 100, "v3": 1}
+
+
+def test_versions_that_only_commands_give_traffic_are_counted_as_started() -> None:
+    versions = "{v1: {}, v2: {replicas: 0}, v3: {replicas: 0}}"
+    shop = Shop(f"services: {{shop: {{command: ./app, versions: {versions}, split: {{v1: 90, v2: 10}}}}}}")
+    assert count_started({"shop": shop.service}, shop.documents) == {}, "what the files say is theirs"
+    shop.shift({"v3": 5})
+    assert count_started({"shop": shop.service}, shop.documents) == {"shop/v3": 1}
+    shop.shift({"v2": 5}, header="x-canary")
+    assert count_started({"shop": shop.service}, shop.documents) == {"shop/v2": 1, "shop/v3": 1}
 
 
 WEIGHTS = st.dictionaries(st.sampled_from(["v1", "v2", "v3"]), st.integers(0, 50), min_size=1)
