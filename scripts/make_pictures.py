@@ -38,6 +38,14 @@ _UP = "meshctl up --wait"
 PICTURES: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("shop", 100, (_UP, "meshctl status", "meshctl call --from checkout payment/health")),
     ("order", 106, ("python examples/shop/place_orders.py --count 40 --rate 20",)),
+    (
+        "shift",
+        100,
+        (
+            "meshctl canary shift checkout v2=25 -m 'more of the discount'",
+            "meshctl -q load checkout/health --from frontend --rps 100 --duration 10s",
+        ),
+    ),
 )
 """(name, width in columns, commands)."""
 
