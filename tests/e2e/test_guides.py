@@ -23,7 +23,15 @@ GUIDES = [
     *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("circuit-breaking", "fallback", "security")),
     *(
         ROOT / "docs" / "guides" / f"{name}.md"
-        for name in ("limits", "load-balancing", "routing", "shifting-traffic", "retries-and-timeouts", "metrics")
+        for name in (
+            "limits",
+            "load-balancing",
+            "routing",
+            "shifting-traffic",
+            "retries-and-timeouts",
+            "metrics",
+            "tap-and-logs",
+        )
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from meshctl.plan.build import build
 from meshctl.plan.effective import add_registered, open_services
 from meshctl.plan.facts import Facts, InstanceFact
 from meshctl.plan.model import MeshPlan
+from meshctl.plan.policies.telemetry import TapPlan
 from meshctl.plan.routes import GATEWAY
 from meshctl.ports import Registration, SourceFile, TopologySource
 from meshctl.spec.load import load
@@ -56,8 +58,8 @@ def load_mesh(text: str, directory: str = "/srv/shop") -> Mesh:
 def make_case(text: str, facts: dict[str, Any] | None = None) -> Case:
     """Plan a topology.
 
-    ``facts`` may hold ``health`` (instance -> health; others are healthy) and ``registered`` (a list of
-    service, version, port).
+    ``facts`` may hold ``health`` (instance -> health; others are healthy), ``registered`` (a list of
+    service, version, port) and ``taps`` (node -> the values of its TapPlan).
     """
     given = facts or {}
     registered = tuple(
@@ -117,9 +119,14 @@ def make_case(text: str, facts: dict[str, Any] | None = None) -> Case:
         ports=ports,
         gateway_pipe="/run/meshctl/gateway.out",
         open_services=open_services(declared, registered),
+        taps={node: _tap(**values) for node, values in given.get("taps", {}).items()},
         circuit_files={name: f"/run/meshctl/{name}.circuits-1" for name in (*mesh.services, GATEWAY)},
     )
     return Case(mesh=mesh, facts=known, plan=build(mesh, known))
+
+
+def _tap(*, upstreams: Iterable[str] = (), **values: Any) -> TapPlan:
+    return TapPlan(upstreams=tuple(upstreams), **values)
 
 
 def read_case(folder: Path) -> Case:

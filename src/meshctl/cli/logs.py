@@ -206,6 +206,8 @@ async def _read_from_mesh(
 async def _ask(client: MeshClient, selection: Selection, writer: LineWriter) -> AsyncIterator[LogLine]:
     status = await client.status()
     named = set(selection.sources)
+    if selection.sidecars and not named:
+        writer.align([_GATEWAY, *(f"{_SIDECAR}{service.name}" for service in status.services)])
     for service in status.services:
         for instance in service.instances:
             if instance.inbound_port is not None:
@@ -255,8 +257,10 @@ def find_log_files(project: Project, sources: Sequence[str], *, sidecars: bool) 
             chosen[name] = path
             answered |= names
     missing = [source for source in sources if source not in answered]
-    if found and missing:
-        known = sorted({_service_of(name, services) for name in found} - _NOT_SERVICES)
+    known = sorted({_service_of(name, services) for name in found} - _NOT_SERVICES)
+    if missing and not known:
+        return {}
+    if missing:
         raise NotFoundError(f"there is no log of {', '.join(missing)}", hint=f"there are those of {', '.join(known)}")
     return chosen
 

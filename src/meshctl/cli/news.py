@@ -57,4 +57,6 @@ class News:
 
 def strip_subject(event: Event) -> str:
     """The message without the name that it begins with, for lines that show the name already."""
-    return event.message.removeprefix(event.subject).removeprefix(":").lstrip()
+    rest = event.message.removeprefix(event.subject)
+    # `cart` is not the beginning of `cart-v1-1`.
+    return rest.removeprefix(":").lstrip() if rest.startswith((":", " ")) else event.message

@@ -268,7 +268,7 @@ class ControlPlane:
         mesh = self._engine.mesh
         if mesh is not None and self._told_ready != self._generation:
             self._told_ready = self._generation
-            self._engine.parts.events.add("mesh.ready", mesh.name, f"{mesh.name} is ready")
+            self._engine.parts.events.add("mesh.ready", "mesh", f"{mesh.name} is ready")
 
     def _has_failed(self) -> bool:
         return bool(self._failures.find())

@@ -44,11 +44,12 @@ class Instances:
                 request.service, request.version, request.replicas, in_use=engine.ports_in_use
             )
             plural = "" if request.replicas == 1 else "s"
-            message = f"{request.service}/{version}: {request.replicas} instance{plural}"
+            number = f"{request.replicas} instance{plural}"
+            message = f"{request.service}: {version} is to have {number}"
             engine.parts.events.add("service.scaled", request.service, message)
             await engine.apply()
         await self._settle(frozenset({request.service}))
-        return await self._applied(message, start)
+        return await self._applied(f"{request.service}/{version}: {number}", start)
 
     async def restart(self, request: RestartRequest) -> AppliedResult:
         """Restart instances one after another; returns when each is ready again."""

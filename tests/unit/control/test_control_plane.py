@@ -352,8 +352,8 @@ async def test_what_is_asked_for_is_an_event_each(plane: ControlPlane, world: Co
     await bring_up(plane)
     told = [line for line in await world.event_lines() if line.startswith(("mesh.ready", "service."))]
     assert told == [
-        "mesh.ready shop: shop is ready",
-        "service.scaled cart: cart/v1: 2 instances",
+        "mesh.ready mesh: shop is ready",
+        "service.scaled cart: cart: v1 is to have 2 instances",
         "service.restarting orders-v1-1: restarting orders-v1-1, as was asked for",
-        "mesh.ready shop: shop is ready",
+        "mesh.ready mesh: shop is ready",
     ]
