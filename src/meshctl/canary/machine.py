@@ -39,7 +39,8 @@ from meshctl.canary.model import (
 )
 
 SETTLING = 5.0
-"""Seconds after a version lost traffic, or became another one, in which requests to what was there before still end."""
+"""Seconds after a change of weight that are not looked at, and at most a tenth of the window: the version's new share
+meets cold connections and caches, and requests that were sent by the weights before still end."""
 
 RETRY_AFTER = 1.0
 """Seconds until a weight of 0 that could not be brought into effect is tried again."""
@@ -126,14 +127,13 @@ _Moved = tuple[Rollout, tuple[Command, ...], Verdict | None]
 def _on_applied(rollout: Rollout, event: Applied, now: float) -> _Moved:
     if event.weight != rollout.weight or (rollout.applied == event.weight and rollout.phase in ("running", "frozen")):
         return rollout, (), None
-    fell = event.weight < rollout.applied
     rollout = replace(rollout, applied=event.weight)
     if rollout.phase == "rolling_back":
         return replace(rollout, phase="rolled_back", next_at=None), (), None
     if rollout.full and rollout.phase != "paused":
         return replace(rollout, phase="promoted", why=f"{rollout.version} has all of the traffic"), (), None
     if rollout.phase in ("starting", "shifting"):
-        return _look_afresh(rollout, now, settle=fell), (), None
+        return _look_afresh(rollout, now, settle=True), (), None
     return rollout, (), None
 
 
@@ -332,7 +332,8 @@ def _stay(rollout: Rollout, why: str) -> Rollout:
 
 def _look_afresh(rollout: Rollout, now: float, *, settle: bool = False) -> Rollout:
     """Running, with nothing counted yet: what ended before a whole second from now belongs to what was."""
-    counted = float(math.ceil(now + (SETTLING if settle else 0.0)))
+    settling = min(SETTLING, rollout.settings.window / 10) if settle else 0.0
+    counted = float(math.ceil(now + settling))
     return replace(
         rollout,
         phase="running",
