@@ -77,6 +77,7 @@ def begin(
         step=step,
         weight=first,
         applied=weight,
+        pushing=True,
         since=now,
         deadline_at=now + settings.deadline if settings.deadline else 0.0,
         why=f"{version} is brought up, then gets {first}%",
@@ -95,6 +96,8 @@ def step(rollout: Rollout, event: Event, now: float) -> Stepped:
     moved, commands, verdict = _HANDLERS[type(event)](rollout, event, now)
     if moved == rollout and not commands:
         return rollout, ()
+    if commands:
+        moved = replace(moved, pushing=True)
     author, reason = getattr(event, "author", ""), getattr(event, "reason", "")
     if moved.ended:
         moved = replace(moved, next_at=None, ended_at=now)
@@ -125,9 +128,9 @@ _Moved = tuple[Rollout, tuple[Command, ...], Verdict | None]
 
 
 def _on_applied(rollout: Rollout, event: Applied, now: float) -> _Moved:
-    if event.weight != rollout.weight or (rollout.applied == event.weight and rollout.phase in ("running", "frozen")):
+    if event.weight != rollout.weight or not rollout.pushing:
         return rollout, (), None
-    rollout = replace(rollout, applied=event.weight)
+    rollout = replace(rollout, applied=event.weight, pushing=False)
     if rollout.phase == "rolling_back":
         return replace(rollout, phase="rolled_back", next_at=None), (), None
     if rollout.full and rollout.phase != "paused":
@@ -138,18 +141,17 @@ def _on_applied(rollout: Rollout, event: Applied, now: float) -> _Moved:
 
 
 def _on_refused(rollout: Rollout, event: Refused, now: float) -> _Moved:
-    if event.weight != rollout.weight:
+    if event.weight != rollout.weight or not rollout.pushing:
         return rollout, (), None
+    rollout = replace(rollout, pushing=False)
     match rollout.phase:
         case "starting":
             return replace(rollout, phase="failed", weight=rollout.applied, why=event.message), (), None
         case "rolling_back":
             # There is no other way to go: until it is in effect, it is tried again.
             return replace(rollout, why=event.message, next_at=now + RETRY_AFTER), (), None
-        case "shifting" | "paused" if rollout.applied != rollout.weight:
-            return _stay(rollout, event.message), (), None
         case _:
-            return rollout, (), None
+            return _stay(rollout, event.message), (), None
 
 
 def _on_tick(rollout: Rollout, event: Tick, now: float) -> _Moved:
@@ -181,13 +183,13 @@ def _follow(rollout: Rollout, verdict: Verdict) -> Stepped:
             return replace(rollout, phase="frozen", next_at=None), ()
         case "pause":
             return replace(rollout, phase="paused", pause="inconclusive", next_at=None), ()
-        case "hold":
+        case _:
             return rollout, ()
 
 
 def _on_pause(rollout: Rollout, event: PauseAsked, now: float) -> _Moved:
     del now
-    if rollout.phase in ("paused", "rolling_back"):
+    if rollout.phase in ("paused", "frozen", "rolling_back"):
         return rollout, (), None
     why = f"paused by {event.author}{_because(event.reason)}"
     return replace(rollout, phase="paused", pause="by_hand", full=False, why=why, next_at=None), (), None
@@ -202,7 +204,7 @@ def _on_resume(rollout: Rollout, event: ResumeAsked, now: float) -> _Moved:
         rollout = replace(rollout, evidence=_forget(rollout.evidence))
     if rollout.settings.deadline:
         rollout = replace(rollout, deadline_at=now + rollout.settings.deadline)
-    if rollout.applied == rollout.weight:
+    if rollout.applied == rollout.weight and not rollout.pushing:
         return replace(_look_afresh(rollout, now), why=why), (), None
     return (*_shift(replace(rollout, why=why), rollout.step, rollout.weight, why), None)
 
@@ -216,10 +218,10 @@ def _on_promote(rollout: Rollout, event: PromoteAsked, now: float) -> _Moved:
     rollout = replace(rollout, why=why)
     if rollout.phase == "frozen":
         rollout = replace(rollout, evidence=_forget(rollout.evidence))
-    if event.full and rollout.applied != FULL:
-        return (*_shift(replace(rollout, full=True), last, FULL, why), None)
-    if rollout.applied == FULL and rollout.weight == FULL:
+    if rollout.applied == rollout.weight == FULL and not rollout.pushing:
         return replace(rollout, phase="promoted"), (), None
+    if event.full:
+        return (*_shift(replace(rollout, full=True), last, FULL, why), None)
     if rollout.phase in ("starting", "shifting"):
         return rollout, (), None
     step = min(rollout.step + 1, last)
@@ -240,7 +242,7 @@ def _on_restarted(rollout: Rollout, event: Restarted, now: float) -> _Moved:
         return replace(_look_afresh(rollout, now), why=why), (), None
     if rollout.phase == "rolling_back":
         return replace(rollout, next_at=None), (_take_back(rollout, rollout.why),), None
-    if rollout.applied != rollout.weight and rollout.pause != "disturbed":
+    if rollout.pushing:
         reason = f"rollout {rollout.number}: {rollout.weight}% was decided before the control plane was away"
         return rollout, (SetWeight(weight=rollout.weight, wait=True, reason=reason),), None
     return rollout, (), None
@@ -266,7 +268,7 @@ def _on_disturbed(rollout: Rollout, event: Disturbed, now: float) -> _Moved:
         return rollout, (), None
     # What was decided stays so: whoever resumes brings it into effect again.
     moved = replace(rollout, phase="paused", pause="disturbed", why=event.message, applied=event.weight, full=False)
-    return replace(moved, next_at=None), (), None
+    return replace(moved, pushing=False, next_at=None), (), None
 
 
 def _on_cancelled(rollout: Rollout, event: Cancelled, now: float) -> _Moved:
@@ -323,7 +325,9 @@ def _take_back(rollout: Rollout, why: str) -> SetWeight:
 
 def _stay(rollout: Rollout, why: str) -> Rollout:
     """Paused at the weight that is in effect, because something stands in the way of the one that was decided."""
-    weight, steps = rollout.applied, rollout.settings.steps
+    steps = rollout.settings.steps
+    # What somebody else set is in effect too, and was not decided here.
+    weight = rollout.applied if rollout.applied in steps else rollout.weight
     step = steps.index(weight) if weight in steps else rollout.step
     return replace(
         rollout, phase="paused", pause="disturbed", why=why, weight=weight, step=step, full=False, next_at=None

@@ -37,15 +37,12 @@ frozen: the evidence says that the version is worse, and ``on_failure`` is ``fre
 rolling_back: weight 0 is decided and written down, and not yet acknowledged by every sidecar.
 promoted: the version has all the traffic. The end.
 rolled_back: the version has none; this revision of it is not tried again without ``retry``. The end.
-failed: the version did not come up, or no sidecar would have it; it has no traffic. The end.
+failed: the version did not come up, or a sidecar refused it; it has what it had before. The end.
 cancelled: the service or the version has left the topology, or another rollout took its place. The end.
 """
 
 ENDED: frozenset[Phase] = frozenset({"promoted", "rolled_back", "failed", "cancelled"})
 """Phases that nothing follows."""
-
-UNDER_WAY: frozenset[Phase] = frozenset({"starting", "shifting", "rolling_back"})
-"""Phases in which a weight was decided that may not be in effect yet: after a restart it is pushed again."""
 
 MOVES: Mapping[Phase, frozenset[Phase]] = {
     "starting": frozenset({"running", "shifting", "paused", "rolling_back", "failed", "cancelled"}),
@@ -248,7 +245,8 @@ class Rollout:
         version), settings, author, reason, started_at.
     How it stands:
         phase, pause (why it is paused), why (a sentence), step (index in ``settings.steps`` of ``weight``), weight
-        (decided), applied (in effect: acknowledged by every sidecar, or set by somebody else), full (somebody
+        (decided), applied (in effect: acknowledged by every sidecar, or set by somebody else), pushing
+        (``weight`` is being brought into effect, so that ``applied`` is what was before), full (somebody
         wants it to end with all the traffic at once), since (when ``applied`` took effect, or was looked at afresh),
         next_at (when the next tick is due, None for never), deadline_at (0: never), ended_at.
     What it has seen:
@@ -271,6 +269,7 @@ class Rollout:
     step: int = 0
     weight: int = 0
     applied: int = 0
+    pushing: bool = False
     full: bool = False
     since: float
     next_at: float | None = None

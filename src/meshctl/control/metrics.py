@@ -89,17 +89,9 @@ class MetricsDesk:
             processes=self._measure_processes(seen, service),
         )
 
-    def compare(self, service: str, *, until: float, seconds: float) -> tuple[list[Row], list[Row]]:
-        """What went to the versions of a service in a window, by caller, version and route with histograms; and the
-        rows of its versions. Raises ConflictError when there was no ``up`` yet.
-        """
-        directory = make_directory(self._observe())
-        windows = self._windows(until=until, seconds=seconds, now=self._engine.parts.metrics.reader.now())
-        rows = build_rows(directory, windows, buckets=True)
-        return (
-            [row for row in rows.flows if row.destination == service],
-            [row for row in rows.versions if row.destination == service],
-        )
+    def windows(self, *, until: float, seconds: float) -> Mapping[str, Window]:
+        """What each sidecar counted in a window that ends at ``until``, by its name."""
+        return self._windows(until=until, seconds=seconds, now=self._engine.parts.metrics.reader.now())
 
     async def stream(
         self, service: str = "", version: str = "", window: float = WINDOW, interval: float = 1.0

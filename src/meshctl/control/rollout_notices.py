@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshctl.canary.model import FULL, UNDER_WAY, Cancelled, Disturbed, Event, Restarted, Revised, Rollout
+from meshctl.canary.model import FULL, Cancelled, Disturbed, Event, Restarted, Revised, Rollout
 from meshctl.control.rollout_starts import revision_of
 from meshctl.spec.schema import Mesh, Service
 
@@ -34,11 +34,11 @@ def find_change(rollout: Rollout, service: Service, *, busy: bool, known: bool) 
     ``busy`` is whether a weight is being brought into effect, ``known`` whether this control plane has it in hand.
     """
     if not busy:
-        if disturbed := _find_disturbance(rollout, dict(service.split), known=known):
-            return disturbed
-        if known and rollout.phase in UNDER_WAY and rollout.next_at is None:
+        if known and rollout.pushing:
             # What came of it could not be written down.
             return Restarted()
+        if disturbed := _find_disturbance(rollout, dict(service.split), known=known):
+            return disturbed
     if not known:
         return Restarted()
     revision = revision_of(service.versions[rollout.version])

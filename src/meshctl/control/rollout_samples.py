@@ -7,13 +7,17 @@ a route with versions of its own takes do not go by the split, so they are not c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshctl.canary.counts import count_version
 from meshctl.canary.model import Rollout, Sample
 from meshctl.control.engine import Engine
 from meshctl.control.metrics import MetricsDesk, running_sidecars
+from meshctl.plan.routes import GATEWAY
 from meshctl.spec.shifts import find_own_routes
+from meshctl.telemetry.places import destination_of
+from meshctl.telemetry.tally import Tally, add_tallies
+from meshctl.telemetry.windows import Window
 
 _LONGEST = 3600
 
@@ -38,19 +42,42 @@ class Samples:
         service, version, stable = rollout.service, rollout.version, rollout.stable
         apart = find_own_routes(mesh.services[service])
         window = min(int(rollout.settings.window), until - begun)
-        ticked, versions = self._metrics.compare(service, until=until, seconds=min(seconds, _LONGEST))
-        windowed, _ = self._metrics.compare(service, until=until, seconds=max(1, window))
+        ticked = self._metrics.windows(until=until, seconds=min(seconds, _LONGEST))
+        counted = tally_versions(ticked, service)
+        windowed = tally_versions(self._metrics.windows(until=until, seconds=max(1, window)), service)
         running = running_sidecars(self._engine)
-        stale = {name for row in versions for name in row.stale if name in running}
+        callers = {each.name for each in mesh.services.values() if service in each.upstreams} | {GATEWAY}
         return Sample(
             until=float(until),
             seconds=float(seconds),
             window_seconds=float(window),
-            canary=count_version(ticked, service, version, apart=apart),
-            stable=count_version(ticked, service, stable, apart=apart),
-            window_canary=count_version(windowed, service, version, apart=apart),
-            window_stable=count_version(windowed, service, stable, apart=apart),
-            active=next((row.active for row in versions if row.version == version), None),
-            stale=tuple(sorted(stale)),
+            canary=count_version(counted, version, apart=apart),
+            stable=count_version(counted, stable, apart=apart),
+            window_canary=count_version(windowed, version, apart=apart),
+            window_stable=count_version(windowed, stable, apart=apart),
+            active=count_active(ticked, service, version),
+            stale=tuple(sorted(name for name in callers if name in running and _is_stale(ticked.get(name)))),
             fault=self._find_fault(service),
         )
+
+
+def tally_versions(windows: Mapping[str, Window], service: str) -> dict[tuple[str, str], Tally]:
+    """What callers saw of a service, by version and route."""
+    found: dict[tuple[str, str], list[Tally]] = {}
+    for window in windows.values():
+        for flow, tally in window.flows.items():
+            if flow.view == "caller":
+                name, version = destination_of(flow.place, flow.detail, (service,))
+                if name == service:
+                    found.setdefault((version, flow.detail), []).append(tally)
+    return {key: add_tallies(tallies) for key, tallies in found.items()}
+
+
+def count_active(windows: Mapping[str, Window], service: str, version: str) -> int:
+    """The requests to a version that are under way now."""
+    cluster = f"{service}/{version}"
+    return sum(window.cluster_gauges[cluster].active for window in windows.values() if cluster in window.cluster_gauges)
+
+
+def _is_stale(window: Window | None) -> bool:
+    return window is None or window.stale

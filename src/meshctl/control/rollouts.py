@@ -119,7 +119,7 @@ class Rollouts:
     async def pause(self, service: str, *, author: str, reason: str = "") -> Rollout:
         """Hold the weight until ``resume``. Raises ConflictError when nothing is under way."""
         rollout = self._find(service)
-        if rollout.phase in ("paused", "rolling_back"):
+        if rollout.phase in ("paused", "frozen", "rolling_back"):
             raise ConflictError(self._words(rollout), hint=_next_steps(rollout))
         return self._feed(rollout, PauseAsked(author=author, reason=reason))
 

@@ -35,21 +35,33 @@ _MOST_HISTOGRAMS = 500
 _MICROSECONDS = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"
 # From the first byte of the request to the last of the answer. Where there was no answer there is no such time.
 
-_OUTCOME = (("S", "%RESPONSE_CODE%"), ("G", "%GRPC_STATUS_NUMBER%"), ("F", "%RESPONSE_FLAGS%"))
+CIRCUIT_OPEN = "circuit_open"
+"""What stands among the flags of a request that the caller's sidecar turned away because a circuit was open."""
+
+CIRCUIT_NAMESPACE, CIRCUIT_KEY = "meshctl.circuit", "rejected"
+# Where the circuit breaker notes that. A header would not do: a service may send any.
+
+_CIRCUIT = ("B", f"%DYNAMIC_METADATA({CIRCUIT_NAMESPACE}:{CIRCUIT_KEY})%")
+
+_OUTCOME: tuple[tuple[str, str], ...] = (
+    ("S", "%RESPONSE_CODE%"),
+    ("G", "%GRPC_STATUS_NUMBER%"),
+    ("F", "%RESPONSE_FLAGS%"),
+)
 
 
 def signal_log(plan: HttpListener) -> Any:
     """The access logger of a listener that counts its requests."""
     if plan.role == "inbound":
         where, what = CALLEE, ("I", plan.name.removeprefix("inbound/"))
-        detail = ("P", "%DOWNSTREAM_PEER_URI_SAN%")
+        outcome, detail = _OUTCOME, ("P", "%DOWNSTREAM_PEER_URI_SAN%")
     else:
         # The cluster that the route chose, even if the request never got as far as being sent there.
         where, what = CALLER, ("C", "%UPSTREAM_CLUSTER_RAW%")
-        detail = ("R", "%ROUTE_NAME%")
+        outcome, detail = (*_OUTCOME, _CIRCUIT), ("R", "%ROUTE_NAME%")
     config = {
         "stats_scope": {"prefix": where, "max_counters": _MOST_COUNTERS, "max_histograms": _MOST_HISTOGRAMS},
-        "counters": [{"stat": _stat(REQUESTS, what, *_OUTCOME, detail), "value_fixed": 1}],
+        "counters": [{"stat": _stat(REQUESTS, what, *outcome, detail), "value_fixed": 1}],
         "histograms": [{"stat": _stat(DURATION, what, detail), "unit": "Microseconds", "value_format": _MICROSECONDS}],
     }
     return pb.accesslog_pb2.AccessLog(name=_NAME, typed_config=pb.any_of_struct(_CONFIG, config))

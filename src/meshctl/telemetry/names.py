@@ -28,7 +28,10 @@ class Flow(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a request ended: ``status`` 0 is no answer, ``grpc`` -1 no gRPC, ``flags`` Envoy's, empty for none."""
+    """How a request ended: ``status`` 0 is no answer, ``grpc`` -1 no gRPC, ``flags`` Envoy's, empty for none.
+
+    Where an open circuit turned the request away, ``flags`` ends with signals.CIRCUIT_OPEN.
+    """
 
     status: int
     grpc: int
@@ -75,7 +78,7 @@ _CLUSTER_STATS: dict[str, ClusterStat] = {
     "upstream_cx_rx_bytes_total": "received",
     "outlier_detection.ejections_active": "ejected",
 }
-_OUTCOME = r"S\.([0-9]*)\.G\.([0-9]*)\.F\.([^.]*)"
+_OUTCOME = r"S\.([0-9]*)\.G\.([0-9]*)\.F\.([^.]*)(?:\.B\.([^.]*))?"
 _REQUEST = re.compile(rf"({CALLER}|{CALLEE})\.{REQUESTS}\.[CI]\.([^A-Z]*)\.{_OUTCOME}\.[RP]\.(.*)", re.DOTALL)
 _DURATION = re.compile(rf"({CALLER}|{CALLEE})\.{DURATION}\.[CI]\.([^A-Z]*)\.[RP]\.(.*)", re.DOTALL)
 # Clusters of the mesh have a slash in their names; the one that leads to the control plane has none.
@@ -101,8 +104,9 @@ _NOTHING = "-"
 def read_name(name: str) -> Meaning | None:
     """What a stat counts; None for one that is of no interest."""
     if found := _REQUEST.fullmatch(name):
-        view, place, status, grpc, flags, detail = found.groups()
-        outcome = Outcome(int(status or 0), int(grpc) if grpc else -1, _text(flags))
+        view, place, status, grpc, flags, circuit, detail = found.groups()
+        told = ",".join(filter(None, (_text(flags), _text(circuit or ""))))
+        outcome = Outcome(int(status or 0), int(grpc) if grpc else -1, told)
         return Requests(_flow(view, place, detail), outcome)
     if found := _DURATION.fullmatch(name):
         return Durations(_flow(*found.groups()))

@@ -32,7 +32,8 @@ class Figures(Shape, frozen=True, kw_only=True):
     ``requests`` counts a request once, however often it was tried; ``retries`` are the tries after the first.
     ``failures`` are those that got no answer, a status from 500, or a gRPC status that is the server's fault.
     ``statuses`` are by HTTP status (``0``: no answer), ``grpc`` by the name of the gRPC status, ``reasons`` by Envoy's
-    response flags (``UH``, ``UT``, …), of those requests that have one. ``buckets`` is empty unless asked for.
+    response flags (``UH``, ``UT``, …) and ``circuit_open`` for what an open circuit turned away, of those requests that
+    have one. ``buckets`` is empty unless asked for.
     """
 
     requests: int = 0

@@ -205,6 +205,8 @@ end
 local function reject(handle, params, seconds)
   local slot = params.box.slot
   slot.rejected = slot.rejected + 1
+  -- For what is counted of each request (envoy.signals).
+  handle:streamInfo():dynamicMetadata():set(TAG, "rejected", "circuit_open")
   local left = max(1, ceil(seconds))
   local why = params.forced == FORCED_OPEN and "it was opened by hand" or ("try again in " .. left .. " s")
   handle:respond({
