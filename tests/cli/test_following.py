@@ -58,7 +58,7 @@ class Planes:
     async def collect(self, *, met: bool = False) -> tuple[list[int], list[str]]:
         screen, found = FakeScreen(), list[int]()
         project: Any = FakeProject()
-        async for item in follow(project, screen, self.read, met=met):  # type: ignore[arg-type]
+        async for item in follow(project, screen, self.read, met=met):
             found.append(item)
         return found, screen.said
 

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
 from tests.cli.conftest import RunCli, ServedMesh
+from tests.fakes.backend import make_status
 from tests.fakes.rollouts import T0, make_decision, make_finding, make_rollout, make_verdict
 
+from meshctl.cli import following
 from meshctl.cli import rollout_view as view
 from meshctl.cli.rollouts import read_steps
-from meshctl.errors import ConflictError, UsageError
-from meshctl.wire.rollouts import ChangeRequest, StartRequest
+from meshctl.errors import ConflictError, NotRunningError, UsageError
+from meshctl.wire.models import RolloutNote
+from meshctl.wire.rollouts import ChangeRequest, RolloutStatus, StartRequest
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "rollouts"
 
 
 def author(verb: str) -> str:
@@ -26,6 +37,7 @@ def test_a_start_sends_what_was_said_and_leaves_the_rest_open(served: ServedMesh
     assert done.shown == (
         "--- exit 0\n--- stdout\n--- stderr\n"
         "rollout 4 of checkout began: v1 -> v2, by 10%, 50%, 100%\n"
+        "v2 has 5% of the traffic now\n"
         "`meshctl canary watch checkout` shows how it goes\n"
     )
     assert served.backend.asked[-1][1] == StartRequest(
@@ -118,7 +130,9 @@ def test_verbs_ask_for_what_they_say_and_tell_where_it_stands(served: ServedMesh
     )
     assert run_cli("canary", "resume", "checkout").stderr.startswith("checkout: v2 is running at 10%\n")
     assert run_cli("canary", "promote", "checkout").stderr.startswith("checkout: v2 is running at 25%\n")
-    assert run_cli("canary", "promote", "checkout", "--full").stderr == "checkout: v2 is promoted at 100%\n"
+    assert run_cli("canary", "promote", "checkout", "--full").stderr == (
+        "checkout: v2 is promoted at 100%\nnext: write `stable: v2` in the topology; v1 runs on and gets nothing\n"
+    )
     assert served.backend.asked[-1][1].full
     assert run_cli("canary", "rollback", "checkout").stderr == (
         "checkout: v2 is rolled back at 0%\n`meshctl canary retry checkout` tries it again\n"
@@ -169,7 +183,8 @@ def test_what_comes_next_is_told_for_every_phase() -> None:
     assert "healthy" in view.describe_next(make_rollout(phase="starting"), T0)
     assert "acknowledged" in view.describe_next(make_rollout(phase="rolling_back"), T0)
     assert "canary rollback checkout" in view.describe_next(make_rollout(phase="frozen"), T0)
-    assert view.describe_next(make_rollout(phase="promoted"), T0) == ""
+    assert view.describe_next(make_rollout(phase="cancelled"), T0) == ""
+    assert "`stable: v2`" in view.describe_next(make_rollout(phase="promoted"), T0)
     row = view.history_row(make_decision(author="ann@canary pause", reason="freeze", verdict=None), "now")
     assert row[-1] == "ann@canary pause: freeze"
 
@@ -179,3 +194,98 @@ def test_steps_are_whole_percentages() -> None:
     assert read_steps("5%, 100") == [5, 100]
     with pytest.raises(UsageError, match=r"'1\.5' is no whole percentage"):
         read_steps("1.5")
+
+
+PAST = [
+    make_decision(1, time=T0, event="begin", phase="starting", weight=5, why="v2 is brought up, then gets 5%"),
+    make_decision(2, time=T0 + 2, event="applied", phase="running", weight=5, why="at 5%"),
+    make_decision(3, time=T0 + 30, event="tick", phase="shifting", weight=10, why="no worse at 5%: on to 10%"),
+    make_decision(4, time=T0 + 31, event="applied", phase="running", weight=10, why="at 10%"),
+    make_decision(5, time=T0 + 41, weight=10),
+]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_rollout_is_drawn_as_wide_as_the_terminal(width: int, update_golden: bool) -> None:
+    worse = make_finding(evidence=812.0, canary=0.08, exceeded=True, failed=True)
+    frozen = make_rollout(
+        phase="frozen",
+        why="8% errors at v2, 1% at v1 (evidence 812 of 200)",
+        verdict=make_verdict(action="freeze", errors=worse),
+        next_at=None,
+    )
+    alone = make_verdict(pairing="unpaired", latency=make_finding(stable=None, bound=None, canary=20.0))
+    drawn = []
+    for status in (
+        make_rollout(),
+        make_rollout(phase="starting", weight=5, applied=0, step=0, verdict=None, versions=[], why="brought up"),
+        frozen,
+        make_rollout(phase="promoted", step=4, weight=100, applied=100, verdict=alone, versions=[], ended_at=T0 + 99),
+    ):
+        lines = [line.plain for line in view.draw_rollout(status, T0 + 42, width, list(view.pick_past(PAST)))]
+        assert all(len(line) <= width for line in lines)
+        drawn += [f"--- {status.phase}", *lines]
+    path = GOLDEN / f"rollout-{width}.txt"
+    text = "\n".join(drawn) + "\n"
+    if update_golden:
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_the_past_leaves_out_what_changed_nothing() -> None:
+    assert [decision.number for decision in view.pick_past(PAST)] == [1, 3]
+
+
+def test_a_watch_goes_on_with_the_next_control_plane_and_knows_its_rollout(
+    served: ServedMesh, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another rollout may be the newest by then: what is told is the end of the one that was watched."""
+    monkeypatch.setattr(following, "has_leftovers", lambda _paths: True)
+    rollouts = served.backend.rollouts
+    first, turns = rollouts.stream, 0
+
+    def stream(service: str, interval: float = 1.0) -> AsyncIterator[RolloutStatus]:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            return dying(first(service, interval))
+        rollouts.rollouts["checkout"] = make_rollout(number=4)
+        rollouts.replaced = make_rollout(phase="cancelled", why="replaced by rollout 4 to v3", ended_at=T0 + 60)
+        return first(service, interval)
+
+    monkeypatch.setattr(rollouts, "stream", stream)
+    done = run_cli("canary", "watch", "checkout")
+    assert (done.code, turns) == (1, 2)
+    assert done.stdout.splitlines()[-1].endswith("cancelled at 10%: replaced by rollout 4 to v3")
+    assert done.stderr == "the control plane ended; waiting for the next one (`meshctl up`)\n"
+
+
+async def dying(items: AsyncIterator[RolloutStatus]) -> AsyncIterator[RolloutStatus]:
+    yield await anext(items)
+    raise NotRunningError("gone")
+
+
+def test_ctrl_c_leaves_the_rollout_alone(served: ServedMesh) -> None:
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "meshctl", "canary", "watch", "checkout"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert watching.stdout is not None
+    assert "running at 10%" in watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert said == "the rollout of checkout goes on; `meshctl canary watch checkout` shows it again\n"
+    assert served.backend.rollouts.rollouts["checkout"].phase == "running"
+
+
+def test_status_tells_of_a_rollout_under_way(served: ServedMesh, run_cli: RunCli) -> None:
+    note = RolloutNote(number=3, version="v2", phase="rolling_back", weight=0, why="worse")
+    status = make_status()
+    services = [msgspec.structs.replace(status.services[0], rollout=note), *status.services[1:]]
+    served.backend.mesh = msgspec.structs.replace(status, services=services)
+    lines = run_cli("status", width=120).stdout.splitlines()
+    assert "checkout: rollout to v2 is rolling back at 0%; `meshctl canary watch checkout` shows it" in lines

@@ -97,7 +97,7 @@ async def test_every_call_answers_its_shape(client: MeshClient, backend: FakeBac
     shifted = await client.shifts.shift(ShiftRequest(service="a", weights={"v2": 10}, author="ann@canary shift"))
     assert shifted.after.weights == {"v1": 90, "v2": 10}
     started = await client.rollouts.start(StartRequest(service="cart", version="v2", alpha=0.05, author="ann"))
-    assert (started.phase, started.settings.alpha, started.settings.window) == ("starting", 0.05, 300.0)
+    assert (started.phase, started.settings.alpha, started.settings.window) == ("running", 0.05, 300.0)
     change = ChangeRequest(service="checkout", author="ann")
     assert (await client.rollouts.pause(change)).phase == "paused"
     assert (await client.rollouts.resume(change)).phase == "running"

@@ -126,6 +126,8 @@ class FakeRollouts:
         self.rollouts: dict[str, RolloutStatus] = {"checkout": make_rollout()}
         self.decisions: list[RolloutDecision] = [make_decision(1), make_decision(2)]
         self.coming: list[RolloutStatus] = []
+        self.replaced: RolloutStatus | None = None
+        """One that another took the place of."""
 
     async def start(self, request: StartRequest) -> RolloutStatus:
         self._note("rollouts.start", request)
@@ -139,10 +141,10 @@ class FakeRollouts:
             settings=make_settings(**settings),
             author=request.author,
             reason=request.reason,
-            phase="starting",
-            why="its instances are brought up",
-            weight=0,
-            applied=0,
+            phase="running",
+            why="at 5%",
+            weight=5,
+            applied=5,
             step=0,
             latest=None,
             verdict=None,
@@ -156,7 +158,8 @@ class FakeRollouts:
 
     def history(self, service: str = "", number: int = 0) -> RolloutHistory:
         self._note("rollouts.history", (service, number))
-        found = [r for name, r in sorted(self.rollouts.items()) if service in ("", name) and number in (0, r.number)]
+        known = [*([self.replaced] if self.replaced is not None else []), *self.rollouts.values()]
+        found = [r for r in known if service in ("", r.service) and number in (0, r.number)]
         return RolloutHistory(rollouts=[RolloutRecord(rollout=r, decisions=self.decisions) for r in found])
 
     async def stream(self, service: str, interval: float = 1.0) -> AsyncIterator[RolloutStatus]:
@@ -183,7 +186,7 @@ class FakeRollouts:
         return self._change("rollback", request, phase="rolled_back", weight=0, applied=0, ended_at=T0 + 60)
 
     async def retry(self, request: ChangeRequest) -> RolloutStatus:
-        return self._change("retry", request, number=4, phase="starting", weight=0, applied=0, step=0)
+        return self._change("retry", request, number=4, phase="running", weight=5, applied=5, step=0)
 
     def _change(self, verb: str, request: ChangeRequest, **changes: Any) -> RolloutStatus:
         self._note(f"rollouts.{verb}", request)

@@ -141,7 +141,7 @@ class RolloutBackend(Protocol):
     """What the control plane does with rollouts."""
 
     async def start(self, request: StartRequest) -> RolloutStatus:
-        """Begin a rollout; returns when the first step is decided."""
+        """Begin a rollout; returns when its first step is in effect."""
         ...
 
     def list(self, service: str = "") -> RolloutList:
@@ -173,7 +173,7 @@ class RolloutBackend(Protocol):
         ...
 
     async def retry(self, request: ChangeRequest) -> RolloutStatus:
-        """Begin the newest rollout anew."""
+        """Begin the newest rollout anew; returns as ``start`` does."""
         ...
 
 

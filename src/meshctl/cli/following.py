@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from meshctl.cli.project import Project, Screen, connect, has_leftovers
+from meshctl.cli.project import Project, connect, has_leftovers
 from meshctl.client.errors import DisconnectedError
 from meshctl.errors import NotRunningError
 from meshctl.wire.models import LogLine
@@ -24,8 +24,16 @@ T = TypeVar("T")
 _RETRY = 0.3
 
 
+class Speaker(Protocol):
+    """Whatever tells people something: a screen."""
+
+    def say(self, message: str) -> None:
+        """Tell a message."""
+        ...
+
+
 async def follow(
-    project: Project, screen: Screen, read: Callable[[MeshClient], AsyncIterator[T]], *, met: bool = False
+    project: Project, screen: Speaker, read: Callable[[MeshClient], AsyncIterator[T]], *, met: bool = False
 ) -> AsyncIterator[T]:
     """The items of a stream, and those of the same stream of the next control plane when one dies under it.
 

@@ -90,16 +90,22 @@ def make_console(*, stderr: bool = False, no_color: bool = False) -> Console:
 
 
 def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Print a table without lines: columns are wrapped, then dropped, then the widest is cut, until it fits."""
+    """Print a table as ``format_table`` has it, as wide as the console."""
+    for line in format_table(columns, rows, console.width):
+        print_line(console, line)
+
+
+def format_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], width: int) -> Iterator[Text]:
+    """The lines of a table without rules: columns are wrapped, then dropped, then the widest is cut, until it fits."""
     table = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     widths = [
         max([cell_len(column.title), *(cell_len(row[i].plain) for row in table)]) for i, column in enumerate(columns)
     ]
-    shown = _fit(columns, widths, console.width)
-    _print_row(console, columns, widths, [Text(column.title, style="bold") for column in columns], shown)
+    shown = _fit(columns, widths, width)
+    yield _format_row(columns, widths, [Text(column.title, style="bold") for column in columns], shown)
     for row in table:
         for line in _break_lines(columns, widths, row):
-            _print_row(console, columns, widths, line, shown)
+            yield _format_row(columns, widths, line, shown)
 
 
 def style_state(word: str) -> Text:
@@ -176,9 +182,7 @@ def _break_lines(columns: Sequence[Column], widths: Sequence[int], row: Sequence
         ]
 
 
-def _print_row(
-    console: Console, columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Text], shown: Sequence[int]
-) -> None:
+def _format_row(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Text], shown: Sequence[int]) -> Text:
     line = Text()
     for position, i in enumerate(shown):
         plain = cells[i].plain
@@ -195,4 +199,4 @@ def _print_row(
         if position < len(shown) - 1:
             line.append("  ")
     line.rstrip()
-    print_line(console, line)
+    return line

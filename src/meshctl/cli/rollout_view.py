@@ -6,12 +6,13 @@ Enters: a RolloutStatus and the time.  Leaves: lines of text; the state is alway
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
 from meshctl.cli.figures import UNKNOWN, format_ms, format_rate, format_share
-from meshctl.cli.render import Column, format_age
+from meshctl.cli.render import Column, format_age, format_table, format_time
 from meshctl.wire.rollouts import RolloutDecision, RolloutFinding, RolloutRecord, RolloutStatus, RolloutVerdict
 
 PHASES: dict[str, tuple[str, str]] = {
@@ -72,6 +73,56 @@ HISTORY_COLUMNS = (
 )
 
 
+PAST_COLUMNS = (
+    Column(title="TIME"),
+    Column(title="WEIGHT", justify="right"),
+    Column(title="STATE"),
+    Column(title="WHY", wrap=True),
+)
+
+
+def draw_rollout(status: RolloutStatus, now: float, width: int, past: Sequence[RolloutDecision] = ()) -> Iterator[Text]:
+    """A rollout as it stands, in lines of at most ``width``; ``past`` are decisions that changed something."""
+    yield from (line for whole in describe_head(status, now) for line in _wrap(whole, width))
+    if status.versions:
+        yield Text("")
+        yield from format_table(VERSION_COLUMNS, list_versions(status), width)
+    if status.verdict is not None:
+        yield Text("")
+        yield from format_table(TEST_COLUMNS, list_tests(status.verdict), width)
+    if following := describe_next(status, now):
+        yield Text("")
+        yield from _wrap(Text(following), width)
+    if past:
+        yield Text("")
+        yield from format_table(PAST_COLUMNS, map(past_row, past), width)
+
+
+def pick_past(decisions: Iterable[RolloutDecision]) -> Iterator[RolloutDecision]:
+    """The decisions that changed the phase or the weight, oldest first; not that a weight came into effect."""
+    before: tuple[str, int] | None = None
+    for decision in decisions:
+        here = (decision.phase, decision.weight)
+        if before != here and (decision.event != "applied" or decision.phase != "running"):
+            yield decision
+        before = here
+
+
+def past_row(decision: RolloutDecision) -> list[str | Text]:
+    """One row of PAST_COLUMNS."""
+    words, style = PHASES[decision.phase]
+    clock = format_time(decision.time)[11:19]
+    return [f"{clock}Z", f"{decision.weight}%", Text(words, style=style), decision.why]
+
+
+def _wrap(line: Text, width: int) -> list[Text]:
+    """A line broken at its words, those that follow indented."""
+    if line.cell_len <= width:
+        return [line]
+    parts = textwrap.wrap(line.plain, width, subsequent_indent="  ", break_on_hyphens=False)
+    return [Text(part, style=line.style) for part in parts]
+
+
 def describe_phase(status: RolloutStatus) -> Text:
     """How it stands, in one or two words."""
     words, style = PHASES[status.phase]
@@ -113,6 +164,7 @@ def describe_next(status: RolloutStatus, now: float) -> str:
         "rolling_back": "next: 0%, when every sidecar has acknowledged",
         "paused": stopped,
         "frozen": stopped,
+        "promoted": f"next: write `stable: {status.version}` in the topology; {status.stable} runs on and gets nothing",
         "rolled_back": again,
         "failed": again,
     }

@@ -279,21 +279,11 @@ def history(
 
 def print_rollout(screen: Screen, found: RolloutStatus) -> None:
     """Print one rollout as it stands."""
-    from meshctl.cli import rollout_view as view  # noqa: PLC0415 - rich is loaded when something is printed
-    from meshctl.cli.render import print_line, print_table, read_clock  # noqa: PLC0415
+    from meshctl.cli.render import print_line, read_clock  # noqa: PLC0415 - rich is loaded when something is printed
+    from meshctl.cli.rollout_view import draw_rollout  # noqa: PLC0415
 
-    now = read_clock()
-    for line in view.describe_head(found, now):
+    for line in draw_rollout(found, read_clock(), screen.out.width):
         print_line(screen.out, line)
-    if found.versions:
-        print_line(screen.out, "")
-        print_table(screen.out, view.VERSION_COLUMNS, view.list_versions(found))
-    if found.verdict is not None:
-        print_line(screen.out, "")
-        print_table(screen.out, view.TEST_COLUMNS, view.list_tests(found.verdict))
-    if following := view.describe_next(found, now):
-        print_line(screen.out, "")
-        print_line(screen.out, following)
 
 
 def read_steps(text: str) -> list[int] | None:
@@ -333,6 +323,7 @@ def _tell_begun(ctx: typer.Context, found: RolloutStatus, *, watch: bool, output
         steps = ", ".join(f"{weight}%" for weight in found.settings.steps)
         screen = make_screen(ctx)
         screen.say(f"rollout {found.number} of {found.service} began: {found.stable} -> {found.version}, by {steps}")
+        screen.say(f"{found.version} has {found.applied}% of the traffic now")
         screen.say(f"`meshctl canary watch {found.service}` shows how it goes")
 
 

@@ -181,7 +181,12 @@ def _notes(mesh: MeshStatus) -> Iterator[Text]:
         for name, sidecar in sidecars
         if sidecar is not None and sidecar.config_error
     ]
-    if reasons:
+    rollouts = [(service.name, service.rollout) for service in mesh.services if service.rollout is not None]
+    if reasons or rollouts:
         yield Text("")
     for name, reason in reasons:
         yield Text.assemble((name, "bold"), f": {reason}")
+    for name, note in rollouts:
+        phase = note.phase.replace("_", " ")
+        where = f": rollout to {note.version} is {phase} at {note.weight}%; `meshctl canary watch {name}` shows it"
+        yield Text.assemble((name, "bold"), where)

@@ -19,7 +19,7 @@ class RolloutClient:
         self._stream = stream
 
     async def start(self, request: rollouts.StartRequest) -> rollouts.RolloutStatus:
-        """Begin a rollout; returns when the first step is decided."""
+        """Begin a rollout; returns when its first step is in effect."""
         return await self._ask("POST", "/rollouts", rollouts.RolloutStatus, body=request)
 
     async def list(self, service: str = "") -> rollouts.RolloutList:
@@ -53,7 +53,7 @@ class RolloutClient:
         return await self._change("rollback", request)
 
     async def retry(self, request: rollouts.ChangeRequest) -> rollouts.RolloutStatus:
-        """Begin the newest rollout anew."""
+        """Begin the newest rollout anew; returns as ``start`` does."""
         return await self._change("retry", request)
 
     async def _change(self, verb: str, request: rollouts.ChangeRequest) -> rollouts.RolloutStatus:

@@ -13,6 +13,7 @@ import msgspec
 
 from meshctl.control.authorization import Authorization
 from meshctl.control.circuits import Circuits
+from meshctl.control.declared_rollouts import DeclaredRollouts
 from meshctl.control.engine import Engine
 from meshctl.control.failures import Failures
 from meshctl.control.instances import Instances
@@ -79,6 +80,8 @@ class ControlPlane:
         self.shifts = Shifts(engine, self.policies, self._failures)
         self.rollout_runner = Rollouts(engine, self.shifts, self.metrics)
         self.rollouts = RolloutDesk(engine, self.rollout_runner, self.metrics)
+        self.declared = DeclaredRollouts(engine, self.rollout_runner)
+        self.policies.find_rollout = self.rollout_runner.describe
         self.taps = Taps(engine)
         engine.plan_taps = self.taps.plan
         self._logs = logs
@@ -115,7 +118,7 @@ class ControlPlane:
             daemon_pid=self._daemon_pid,
             started_at=self._started_at,
             gateway=gateway_status(seen),
-            services=service_statuses(seen),
+            services=list(self.rollouts.mark(service_statuses(seen))),
         )
 
     def get_metrics(self, service: str = "", version: str = "", window: float = 10.0) -> Metrics:
@@ -152,6 +155,7 @@ class ControlPlane:
                     engine.parts.retry_rejected(node)
             changes += tuple(f"{name}: started again, after it had failed" for name in retried)
             self._generation += 1
+            changes += self.declared.announce(request.author, self._is_up)
             for line in changes:
                 engine.parts.events.add("topology.changed", line.partition(":")[0], line)
         return UpResult(changes=list(changes), generation=self._generation, differs=list(differs))

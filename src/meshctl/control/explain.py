@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from meshctl.control.engine import Engine
 from meshctl.errors import ConflictError, NotFoundError, UsageError
 from meshctl.plan.explain import Line, explain, explain_gateway
@@ -13,8 +15,10 @@ from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Exp
 from meshctl.wire.policies import PolicyOrigin
 
 
-def explain_request(engine: Engine, request: ExplainRequest) -> Explanation:
+def explain_request(engine: Engine, request: ExplainRequest, *, rollout: str = "") -> Explanation:
     """What becomes of a request with the policies that are in force.
+
+    ``rollout`` is a sentence on the rollout of the service that is under way, which holds its split.
 
     Raises:
         ConflictError: the mesh is not up.
@@ -47,7 +51,7 @@ def explain_request(engine: Engine, request: ExplainRequest) -> Explanation:
         method=asked.method,
         path=asked.path,
         revision=topology.revisions.number,
-        lines=[_shape(line, owner, provenance) for line in lines],
+        lines=list(_mark([_shape(line, owner, provenance) for line in lines], service, rollout)),
     )
 
 
@@ -64,6 +68,16 @@ def _find_service(engine: Engine, mesh: Mesh, request: ExplainRequest) -> Servic
     if request.source == service.name:
         raise UsageError(f"{service.name} does not call itself through the mesh", hint="name another --from")
     return service
+
+
+def _mark(lines: list[ExplainLine], service: Service | None, rollout: str) -> Iterator[ExplainLine]:
+    """The lines, and after those that say where a request goes that a rollout holds the split."""
+    split = max((number for number, line in enumerate(lines) if line.topic == "goes to"), default=len(lines) - 1)
+    for number, line in enumerate(lines):
+        yield line
+        if number == split and rollout and service is not None:
+            words = f"{rollout}, and sets the split: meshctl canary status {service.name}"
+            yield ExplainLine(topic="rollout", words=words, policy="", sources=[])
 
 
 def _shape(line: Line, service: str, provenance: Provenance) -> ExplainLine:

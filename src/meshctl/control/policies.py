@@ -49,6 +49,8 @@ class Policies:
         self._engine = engine
         self._check_envoy = check_envoy
         self.changer = PolicyChanger(engine)
+        self.find_rollout: Callable[[str], str] = lambda _service: ""
+        """Says of a service which rollout is under way, in words; empty when none is. Whoever runs rollouts sets it."""
 
     def list(self, owner: str = "", kind: str = "") -> PolicyList:
         """The policies that are written, of one owner and of one kind when these are not empty."""
@@ -108,7 +110,7 @@ class Policies:
 
     def explain(self, request: ExplainRequest) -> Explanation:
         """What will happen to a request, and which policies say so."""
-        return explain_request(self._engine, request)
+        return explain_request(self._engine, request, rollout=self.find_rollout(request.service))
 
     # ------------------------------------------------------------------------------------------ helpers
 

@@ -6,17 +6,19 @@ What a rollout does is ``rollouts``; here it is put beside the figures of its tw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, replace
 
 import msgspec
 
 from meshctl.canary.model import Decision, Finding, Rollout, Settings, Verdict
+from meshctl.canary.settings import settings_of
 from meshctl.control.engine import Engine
 from meshctl.control.metrics import MetricsDesk
 from meshctl.control.rollouts import Rollouts
-from meshctl.errors import MeshctlError, UsageError
+from meshctl.errors import MeshctlError, StartError, UsageError
 from meshctl.wire.metrics import Figures
+from meshctl.wire.models import RolloutNote, ServiceStatus
 from meshctl.wire.rollouts import (
     ChangeRequest,
     RolloutDecision,
@@ -45,9 +47,14 @@ class RolloutDesk:
         self._engine = engine
         self._rollouts = rollouts
         self._metrics = metrics
+        self._verdicts: dict[int, tuple[int, Verdict | None]] = {}
+        # By rollout: the newest verdict as of a decision.
 
     async def start(self, request: StartRequest) -> RolloutStatus:
-        """Begin a rollout; see ``Rollouts.start``."""
+        """Begin a rollout; returns when its first step is in effect. Raises what ``Rollouts.start`` raises.
+
+        Raises StartError when the version did not come up; when whoever asked goes away, the rollout goes on.
+        """
         rollout = await self._rollouts.start(
             request.service,
             request.version,
@@ -57,7 +64,7 @@ class RolloutDesk:
             replace=request.replace,
             force=request.force,
         )
-        return self._tell(rollout)
+        return await self._first_step(rollout)
 
     def list(self, service: str = "") -> RolloutList:
         """The newest rollout of each service, or of one."""
@@ -120,22 +127,70 @@ class RolloutDesk:
 
     async def retry(self, request: ChangeRequest) -> RolloutStatus:
         """Begin the newest rollout anew."""
-        return self._tell(await self._rollouts.retry(request.service, author=request.author, reason=request.reason))
+        rollout = await self._rollouts.retry(request.service, author=request.author, reason=request.reason)
+        return await self._first_step(rollout)
+
+    def mark(self, services: Sequence[ServiceStatus]) -> Iterator[ServiceStatus]:
+        """Services, each with its rollout that is under way."""
+        notes = {
+            rollout.service: RolloutNote(
+                number=rollout.number,
+                version=rollout.version,
+                phase=rollout.phase,
+                weight=rollout.weight,
+                why=rollout.why,
+            )
+            for rollout in self._rollouts.status()
+            if not rollout.ended
+        }
+        for service in services:
+            yield msgspec.structs.replace(service, rollout=notes.get(service.name))
 
     # ------------------------------------------------------------------------------------------ helpers
 
+    async def _first_step(self, rollout: Rollout) -> RolloutStatus:
+        async for newest in self._rollouts.stream(rollout.service):
+            rollout = newest
+            if rollout.phase != "starting":
+                break
+        if rollout.phase == "failed":
+            raise StartError(
+                f"{rollout.version} of {rollout.service} is not rolled out: {rollout.why}",
+                hint=f"when that is put right: meshctl canary retry {rollout.service}",
+            )
+        return self._tell(rollout)
+
     def _settings(self, request: StartRequest) -> Settings:
+        """What is asked for, over what the topology says of the service."""
+        mesh = self._engine.mesh
+        service = mesh.services.get(request.service) if mesh is not None else None
+        rules = service.rollout if service is not None else None
         asked = {name: value for name in _SETTINGS if (value := getattr(request, name)) is not None}
         if "steps" in asked:
             asked["steps"] = tuple(asked["steps"])
-        return replace(Settings(), **asked)
+        return replace(Settings() if rules is None else settings_of(rules), **asked)
 
     def _tell(self, rollout: Rollout) -> RolloutStatus:
-        status = shape_rollout(rollout)
+        verdict = self._find_verdict(rollout)
+        status = msgspec.structs.replace(
+            shape_rollout(rollout), verdict=_shape_verdict(verdict) if verdict is not None else None
+        )
         if rollout.ended:
             return status
         window = max(_SHOWN_WINDOW, min(rollout.settings.window, self._engine.parts.clock.now() - rollout.started_at))
         return msgspec.structs.replace(status, versions=list(self._figures(rollout, round(window))))
+
+    def _find_verdict(self, rollout: Rollout) -> Verdict | None:
+        """The newest verdict; that of an earlier decision when the newest is none of the judge's."""
+        newest = rollout.decision
+        if newest is None or newest.verdict is not None:
+            return newest.verdict if newest is not None else None
+        number, verdict = self._verdicts.get(rollout.number, (0, None))
+        if number != newest.number:
+            decisions = [item for _, items in self._rollouts.history(number=rollout.number) for item in items]
+            verdict = next((item.verdict for item in reversed(decisions) if item.verdict is not None), None)
+            self._verdicts[rollout.number] = newest.number, verdict
+        return verdict
 
     def _figures(self, rollout: Rollout, window: float) -> Iterator[VersionFigures]:
         try:

@@ -28,8 +28,10 @@ def revision_of(version: Version) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def check_start(service: Service, version: str) -> int:
+def check_start(service: Service, version: str, *, replaced: str = "") -> int:
     """Refuse a version that cannot be rolled out as things are; the weight that it has now.
+
+    ``replaced`` is the version of a rollout whose place it takes, and whose traffic with it.
 
     Raises:
         NotFoundError: there is no such version.
@@ -47,7 +49,7 @@ def check_start(service: Service, version: str) -> int:
             f"{name} speaks plain TCP: there are no requests to judge {version} by",
             hint=f"shift its connections by hand: meshctl canary shift {name} {version}=10",
         )
-    others = sorted(set(service.split) - {stable, version})
+    others = sorted(set(service.split) - {stable, version, replaced})
     if others:
         raise ConflictError(
             f"{', '.join(others)} of {name} gets traffic too: a rollout compares {version} with {stable} alone",

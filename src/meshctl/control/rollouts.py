@@ -198,6 +198,11 @@ class Rollouts:
             seen = self._book.all[number]
             yield seen
 
+    def find_tried(self, service: str, version: str, revision: str) -> Rollout | None:
+        """The newest rollout of a version as it is at a revision; None when it was never rolled out."""
+        wanted, found = (service, version, revision), reversed(list(self._book.all.values()))
+        return next((each for each in found if (each.service, each.version, each.revision) == wanted), None)
+
     def describe(self, service: str) -> str:
         """A sentence on the rollout of a service that is under way; empty when none is."""
         rollout = self._book.newest(service)
@@ -268,14 +273,14 @@ class Rollouts:
     ) -> Rollout:
         check_settings(settings)
         found = find_service(self._engine, service)
-        weight = check_start(found, version)
         current = self._book.newest(service)
-        if current is not None and not current.ended:
-            if not replace:
-                raise ConflictError(
-                    self._words(current), hint="end it with `meshctl canary rollback`, or give --replace to take over"
-                )
-        elif not again:
+        under_way = current is not None and not current.ended
+        if current is not None and under_way and not replace:
+            raise ConflictError(
+                self._words(current), hint="end it with `meshctl canary rollback`, or give --replace to take over"
+            )
+        weight = check_start(found, version, replaced=current.version if current is not None and under_way else "")
+        if not under_way and not again:
             self._refuse_latched(found.name, version, revision_of(found.versions[version]))
         fault = self.find_fault(service)
         if fault and not force:
@@ -304,14 +309,10 @@ class Rollouts:
         return rollout
 
     def _refuse_latched(self, service: str, version: str, revision: str) -> None:
-        tried = [
-            rollout
-            for rollout in self._book.all.values()
-            if (rollout.service, rollout.version, rollout.revision) == (service, version, revision)
-        ]
-        if tried and tried[-1].phase == "rolled_back":
+        tried = self.find_tried(service, version, revision)
+        if tried is not None and tried.phase == "rolled_back":
             raise ConflictError(
-                f"this {version} of {service} was rolled back (rollout {tried[-1].number}): {tried[-1].why}",
+                f"this {version} of {service} was rolled back (rollout {tried.number}): {tried.why}",
                 hint=f"change the version, or try the same again: meshctl canary retry {service}",
             )
 

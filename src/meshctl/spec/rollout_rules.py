@@ -66,7 +66,11 @@ def find_mistakes(rules: Rules) -> Iterator[tuple[str, str, str]]:
         yield "steps", message, hint
     interval, window = rules.interval, rules.window
     if interval < SHORTEST_INTERVAL:
-        yield "interval", f"an interval of {_words(interval)} is too short", "traffic is counted by the second: 1s"
+        yield (
+            "interval",
+            f"an interval of {_words(interval)} is too short",
+            "traffic is counted by the second: at least 1s",
+        )
     if window > LONGEST_WINDOW:
         yield "window", f"a window of {_words(window)} is too long", f"traffic is kept for {_words(LONGEST_WINDOW)}"
     if window < interval:

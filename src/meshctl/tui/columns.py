@@ -144,7 +144,12 @@ def show_circuit(row: TopRow) -> Span:
 def _show_weights(row: TopRow) -> Span:
     if not row.weights:
         return Span(NOTHING, "dim")
-    return Span("/".join(str(row.weights[version]) for version in sorted(row.weights)) + "%")
+    shares = "/".join(str(row.weights[version]) for version in sorted(row.weights)) + "%"
+    if not row.rollout:
+        return Span(shares)
+    # The phase that nobody need look at is told by the word alone.
+    word = "rollout" if row.rollout == "running" else row.rollout.replace("_", " ")
+    return Span(f"{shares} {word}", "warn" if row.rollout in ("paused", "frozen", "rolling_back") else "busy")
 
 
 def _show_secured(row: TopRow) -> Span:

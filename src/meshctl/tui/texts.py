@@ -88,7 +88,7 @@ _COLUMN_TEXTS = (
     ("CONN", "open connections to the service"),
     ("RETRIES", "further tries per second"),
     ("CIRCUIT", "state of the circuit breaker; instances that outlier detection keeps away"),
-    ("WEIGHT", "share of the traffic by version, where versions share it"),
+    ("WEIGHT", "share of the traffic by version, where versions share it; how a rollout stands"),
     ("CPU MEM", "of its instances, without sidecars; 100% is one core"),
     ("SECURED", "whether the way there is mTLS"),
     (NOTHING, "nothing happened in the window, or nobody knows"),
@@ -101,6 +101,10 @@ def _describe_service(service: ServiceStatus) -> Iterator[Line]:
     yield _fact("identity", service.identity or NOTHING)
     if service.weights:
         yield _fact("weights", ", ".join(f"{name} {weight}%" for name, weight in sorted(service.weights.items())))
+    if service.rollout is not None:
+        note = service.rollout
+        words = f"{note.number} to {note.version}, {note.phase.replace('_', ' ')} at {note.weight}%: {note.why}"
+        yield _fact("rollout", words)
     if service.upstreams:
         yield _fact(
             "upstreams", ", ".join(f"{name} at 127.0.0.1:{port}" for name, port in sorted(service.upstreams.items()))

@@ -64,8 +64,21 @@ class InstanceStatus(Shape, frozen=True, kw_only=True):
     log: str
 
 
+class RolloutNote(Shape, frozen=True, kw_only=True):
+    """A rollout that is under way: ``phase`` and ``why`` as in RolloutStatus, ``weight`` what ``version`` has."""
+
+    number: int
+    version: str
+    phase: str
+    weight: int
+    why: str
+
+
 class ServiceStatus(Shape, frozen=True, kw_only=True):
-    """One service; ``upstreams`` gives the local port of each; ``weights`` are percent by version."""
+    """One service; ``upstreams`` gives the local port of each; ``weights`` are percent by version.
+
+    ``rollout`` is null while none of the service is under way.
+    """
 
     name: str
     protocol: Literal["http", "grpc", "tcp"]
@@ -77,6 +90,7 @@ class ServiceStatus(Shape, frozen=True, kw_only=True):
     instances: list[InstanceStatus]
     sidecar: SidecarStatus | None
     upstreams: dict[str, int]
+    rollout: RolloutNote | None = None
 
 
 class MeshStatus(Shape, frozen=True, kw_only=True):

@@ -15,8 +15,9 @@ class TopRow(Shape, frozen=True, kw_only=True):
 
     ``service`` is the destination of an edge, ``source`` its caller. ``rps`` and ``retry_rate`` are per second,
     ``success`` is a share between 0 and 1. ``weights`` are percent by version: all those of a service, the own one of
-    a version. ``cpu`` is in cores, ``memory`` in bytes, of instances without their sidecar. ``age_s`` is how old the
-    figures are, ``stale`` names the sidecars that they lack because these do not answer.
+    a version. ``rollout`` is the phase of a rollout that is under way, of the service and of the version. ``cpu`` is
+    in cores, ``memory`` in bytes, of instances without their sidecar. ``age_s`` is how old the figures are, ``stale``
+    names the sidecars that they lack because these do not answer.
     """
 
     source: str = ""
@@ -41,6 +42,7 @@ class TopRow(Shape, frozen=True, kw_only=True):
     circuit: str = ""
     ejected: int = 0
     weights: dict[str, int] = msgspec.field(default_factory=dict)
+    rollout: str = ""
     cpu: float | None = None
     memory: int | None = None
     restarts: int | None = None

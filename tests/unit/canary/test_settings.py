@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from meshctl.canary.model import Settings
-from meshctl.canary.settings import check_settings, find_mistakes
+from meshctl.canary.settings import check_settings
 from meshctl.errors import UsageError
+from meshctl.spec.rollout_rules import find_mistakes
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"steps": ()}, "a rollout needs steps"),
-    ({"steps": (0, 100)}, "the steps 0,100 are not all weights"),
-    ({"steps": (50, 101)}, "the steps 50,101 are not all weights"),
-    ({"steps": (10, 10, 100)}, "the steps 10,10,100 do not rise"),
-    ({"steps": (10, 50)}, "the steps 10,50 do not end with 100"),
+    ({"steps": (0, 100)}, "the steps 0, 100 are not all weights"),
+    ({"steps": (50, 101)}, "the steps 50, 101 are not all weights"),
+    ({"steps": (10, 10, 100)}, "the steps 10, 10, 100 do not rise"),
+    ({"steps": (10, 50)}, "the steps 10, 50 do not end with 100"),
     ({"interval": 0.5}, "an interval of 500ms is too short"),
     ({"window": 5}, "the window (5s) is shorter than the interval (10s)"),
     ({"window": -1}, "the window (-1s) is shorter than the interval (10s)"),
