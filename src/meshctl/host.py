@@ -23,11 +23,13 @@ from meshctl.adapters.ads_grpc import AdsServer
 from meshctl.adapters.cert_files import FileAuthority
 from meshctl.adapters.circuit_files import MappedCircuitFiles
 from meshctl.adapters.clock import SystemClock
+from meshctl.adapters.collector import Collector
 from meshctl.adapters.envoy_admin import EnvoyAdmin
 from meshctl.adapters.envoy_binary import find_envoy
 from meshctl.adapters.envoy_validate import check_plans
 from meshctl.adapters.log_files import read_logs
 from meshctl.adapters.metrics_http import HttpMetricsServer
+from meshctl.adapters.otlp_forward import HttpForwarder
 from meshctl.adapters.port_claims import PortClaims
 from meshctl.adapters.port_owner import explain_port, port_is_free
 from meshctl.adapters.private_files import open_private_directory
@@ -130,6 +132,9 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         )
         await ads.start()
         opened.push_async_callback(ads.stop)
+        collector = Collector(clock)
+        await collector.open_pipe(paths.collector_socket)
+        opened.push_async_callback(collector.close)
         parts = _make_parts(
             paths,
             engine,
@@ -150,6 +155,8 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
             engine,
             logs=read_logs,
             circuit_files=circuit_files,
+            receiver=collector,
+            make_forwarder=HttpForwarder,
             daemon_pid=os.getpid(),
             on_down=ended.set,
             check_envoy=lambda proxies: check_plans(envoy, proxies),
@@ -170,6 +177,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
             engine.spawn("circuits", plane.circuits.run())
             engine.spawn("rollouts", plane.rollout_runner.run())
             engine.spawn("outliers", Outliers(engine).run())
+            engine.spawn("tracing", plane.tracing.run())
             api = await serve(plane, paths.api_socket)
             opened.push_async_callback(api.close)
             await ended.wait()

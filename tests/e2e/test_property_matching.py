@@ -93,7 +93,13 @@ async def serving(tables: Iterable[RouteTable]) -> AsyncIterator[str]:
     """One Envoy with the virtual hosts of all tables; yields its socket."""
     with tempfile.TemporaryDirectory(prefix="match-") as folder:
         sockets = [f"{folder}/{name}" for name in ("admin", "ads", "proxy")]
-        text = build_bootstrap(node="n", mesh="m", admin_socket=sockets[0], ads_socket=sockets[1])
+        text = build_bootstrap(
+            node="n",
+            mesh="m",
+            admin_socket=sockets[0],
+            ads_socket=sockets[1],
+            collector_socket=f"{folder}/spans",
+        )
         config = pb.json_format.Parse(text, pb.bootstrap_pb2.Bootstrap())
         config.ClearField("dynamic_resources")
         # Without a control plane nobody answers what the runtime is, and Envoy would wait for it.

@@ -13,6 +13,7 @@ from tests.fakes.circuits import FakeCircuits
 from tests.fakes.rollouts import FakeRollouts
 from tests.fakes.shifts import FakeShifts
 from tests.fakes.taps import FakeTaps
+from tests.fakes.traces import FakeTracing
 
 from meshctl.errors import MeshctlError, NotFoundError
 from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Explanation
@@ -450,6 +451,7 @@ class FakeBackend:
     rollouts: FakeRollouts = field(init=False)
     metrics: FakeMetrics = field(init=False)
     taps: FakeTaps = field(default_factory=FakeTaps)
+    tracing: FakeTracing = field(default_factory=FakeTracing)
 
     def __post_init__(self) -> None:
         self.authorization = FakeAuthorization(self._note)

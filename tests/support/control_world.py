@@ -19,8 +19,10 @@ from tests.fakes.circuit_files import FakeCircuitFiles
 from tests.fakes.port_claims import FakeClaims
 from tests.fakes.process_host import Behaviour, FakeMachine, FakeProcessHost
 from tests.fakes.state_store import FakeStateStore
+from tests.fakes.traces import FakeReceiver
 
 from meshctl.adapters.clock import SystemClock
+from meshctl.adapters.otlp_forward import HttpForwarder
 from meshctl.ads.snapshot import Snapshot
 from meshctl.ads.status import TYPE_NAMES, SyncStatus, describe_disconnected
 from meshctl.control.certs import CertRunner
@@ -244,6 +246,8 @@ class ControlWorld:
             engine,
             logs=self.read_logs,
             circuit_files=self.circuit_files,
+            receiver=FakeReceiver(),
+            make_forwarder=HttpForwarder,
             daemon_pid=7,
             on_down=lambda: setattr(self, "ended", True),
         )

@@ -59,7 +59,13 @@ async def run_sidecar(folder: Path, *, node: str, ads_socket: str) -> AsyncItera
     """Run an Envoy with the bootstrap that every sidecar gets."""
     bootstrap = folder / "bootstrap.json"
     bootstrap.write_text(
-        build_bootstrap(node=node, mesh="test", admin_socket=str(folder / "admin"), ads_socket=ads_socket)
+        build_bootstrap(
+            node=node,
+            mesh="test",
+            admin_socket=str(folder / "admin"),
+            ads_socket=ads_socket,
+            collector_socket=str(folder / "spans"),
+        )
     )
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

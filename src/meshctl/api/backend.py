@@ -45,6 +45,7 @@ from meshctl.wire.requests import TapItem
 from meshctl.wire.rollouts import ChangeRequest, RolloutHistory, RolloutList, RolloutStatus, StartRequest
 from meshctl.wire.shifts import MirrorRequest, ShiftRequest, TrafficResult
 from meshctl.wire.taps import TapQuery
+from meshctl.wire.traces import Trace, TraceList, TraceQuery
 
 
 class PolicyBackend(Protocol):
@@ -209,6 +210,18 @@ class TapBackend(Protocol):
         ...
 
 
+class TracingBackend(Protocol):
+    """What the control plane tells of traces."""
+
+    def list(self, query: TraceQuery) -> TraceList:
+        """The newest traces that fit."""
+        ...
+
+    def get(self, trace_id: str) -> Trace:
+        """One trace, by the beginning of its id."""
+        ...
+
+
 class Backend(Protocol):
     """The control plane of one mesh. Methods raise leaves of MeshctlError; times are seconds since the epoch."""
 
@@ -250,6 +263,11 @@ class Backend(Protocol):
     @property
     def taps(self) -> TapBackend:
         """What it tells of requests as they pass."""
+        ...
+
+    @property
+    def tracing(self) -> TracingBackend:
+        """What it tells of traces."""
         ...
 
     def status(self) -> MeshStatus:

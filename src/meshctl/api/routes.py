@@ -21,6 +21,7 @@ from meshctl.api.policy_routes import POLICY_ROUTES
 from meshctl.api.rollout_routes import ROLLOUT_ROUTES
 from meshctl.api.shift_routes import SHIFT_ROUTES
 from meshctl.api.tap_routes import TAP_ROUTES
+from meshctl.api.trace_routes import TRACE_ROUTES
 from meshctl.errors import UsageError
 from meshctl.wire import models
 
@@ -221,5 +222,6 @@ ROUTES: tuple[Route, ...] = (
     *ROLLOUT_ROUTES,
     *METRICS_ROUTES,
     *TAP_ROUTES,
+    *TRACE_ROUTES,
 )
 """Every call of the API."""

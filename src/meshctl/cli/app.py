@@ -57,6 +57,8 @@ VERBS = (
     Verb("apply", "policies", PANEL_CHANGE, "Set the policies that a file names, while the mesh runs."),
     Verb("delete", "policies", PANEL_CHANGE, "Take a policy away."),
     Verb("rollback", "policies", PANEL_CHANGE, "Return to the policies of an earlier revision."),
+    Verb("traces", "traces", PANEL_SEE, "Show traces of requests: which failed, which were slow."),
+    Verb("trace", "traces", PANEL_SEE, "Draw all that one request set off, as a waterfall."),
     Verb("scale", "scale", PANEL_CHANGE, "Set how many instances of a service run."),
     Verb("restart", "scale", PANEL_CHANGE, "Restart services or instances, one after another."),
     Verb("register", "register", PANEL_CHANGE, "Add an instance that runs outside meshctl."),

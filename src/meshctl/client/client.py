@@ -22,6 +22,7 @@ from meshctl.client.policies import PolicyClient
 from meshctl.client.rollouts import RolloutClient
 from meshctl.client.shifts import ShiftClient
 from meshctl.client.taps import TapClient
+from meshctl.client.traces import TraceClient
 from meshctl.errors import ConflictError, MeshctlError, NotRunningError, WaitTimeoutError
 from meshctl.wire import models
 from meshctl.wire.failures import StreamFailure, to_error
@@ -57,6 +58,7 @@ class MeshClient:
         self.rollouts = RolloutClient(self._ask, self._stream)
         self.metrics = MetricsClient(self._ask, self._stream)
         self.taps = TapClient(self._stream)
+        self.tracing = TraceClient(self._ask)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(

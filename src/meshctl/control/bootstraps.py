@@ -20,7 +20,13 @@ class Bootstraps:
         if node in self._written:
             return
         paths = self._paths
-        text = build_bootstrap(node=node, mesh=mesh, admin_socket=paths.admin_socket(node), ads_socket=paths.ads_socket)
+        text = build_bootstrap(
+            node=node,
+            mesh=mesh,
+            admin_socket=paths.admin_socket(node),
+            ads_socket=paths.ads_socket,
+            collector_socket=paths.collector_socket,
+        )
         path = Path(paths.bootstrap(node))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists() or path.read_text() != text:

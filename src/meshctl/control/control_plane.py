@@ -27,6 +27,7 @@ from meshctl.control.rollout_desk import RolloutDesk
 from meshctl.control.rollouts import Rollouts
 from meshctl.control.shifting import Shifts
 from meshctl.control.taps import Taps
+from meshctl.control.tracing import MakeForwarder, SpanReceiver, Tracing
 from meshctl.errors import NotFoundError, UsageError
 from meshctl.plan.addresses import LOOPBACK, outbound_key
 from meshctl.plan.diff import describe_changes
@@ -63,6 +64,8 @@ class ControlPlane:
         *,
         logs: LogReader,
         circuit_files: CircuitFiles,
+        receiver: SpanReceiver,
+        make_forwarder: MakeForwarder,
         daemon_pid: int,
         on_down: Callable[[], None],
         check_envoy: EnvoyCheck = accept_all,
@@ -84,6 +87,8 @@ class ControlPlane:
         self.policies.find_rollout = self.rollout_runner.describe
         self.taps = Taps(engine)
         engine.plan_taps = self.taps.plan
+        self.tracing = Tracing(engine, receiver=receiver, make_forwarder=make_forwarder)
+        engine.plan_sampling = self.tracing.shares
         self._logs = logs
         self._daemon_pid = daemon_pid
         self._on_down = on_down

@@ -23,7 +23,7 @@ from meshctl.lifecycle.model import InstanceSpec
 from meshctl.lifecycle.order import find_stop_levels
 from meshctl.lifecycle.registrations import expire, next_expiry
 from meshctl.lifecycle.specs import build_specs, sidecar_name
-from meshctl.plan.addresses import app_key, inbound_key, outbound_key, upstream_key
+from meshctl.plan.addresses import COLLECTOR_KEY, app_key, inbound_key, outbound_key, upstream_key
 from meshctl.plan.build import build
 from meshctl.plan.facts import Facts
 from meshctl.plan.model import MeshPlan
@@ -56,6 +56,7 @@ class Engine:
         self.checks = Checks(lambda: self.parts, self.mark_dirty)
         self.transports = Transports()
         self._stop: asyncio.Task[None] | None = None
+        self.plan_sampling: Callable[[], Mapping[str, int]] = dict  # set by whoever decides of what spans are made
         self.plan_taps: Callable[[Mesh], Mapping[str, TapPlan]] = lambda _mesh: {}  # set by those who tap sidecars
         self.changing = asyncio.Lock()
         # Held for one change of the topology at a time.
@@ -199,6 +200,9 @@ class Engine:
                     held.update(upstream_key(service, upstream) for upstream in mesh.services[service].upstreams)
         held.update(inbound_key(item.id) for item in self.parts.topology.registrations)
         held.update(inbound_key(name) for name, v in self.parts.supervisor.views().items() if v.spec.kind == "service")
+        if held:
+            # Processes were told to send spans there, whether or not somebody listens just now.
+            held.add(COLLECTOR_KEY)
         return frozenset(held)
 
     def observe(self) -> Observed | None:
@@ -281,6 +285,7 @@ class Engine:
             system_roots=parts.system_roots,
             transports=self.transports.under_way,
             taps=self.plan_taps(mesh),
+            sampling=self.plan_sampling(),
             circuit_files={node: parts.paths.circuits(node) for node in self.nodes},
         )
 

@@ -12,12 +12,16 @@ from meshctl.envoy.kept_stats import HISTOGRAM_INTERVAL, build_stats_config
 from meshctl.envoy.overload import MAX_CONNECTIONS, MAX_HEAP, build_overload_manager
 from meshctl.envoy.runtime import RUNTIME_LAYER
 from meshctl.envoy.sources import address_of, ads_source
+from meshctl.envoy.tracing import COLLECTOR_CLUSTER, STATIC_RUNTIME
 from meshctl.plan.model import PipeAddress
 
 XDS_CLUSTER = "control-plane"
 
-_RUNTIME = {"re2.max_program_size.error_level": 4_294_967_295}
-# Envoy's own bound of 100 refuses expressions that people write; spec.regexes bounds them.
+_RUNTIME = {
+    # Envoy's own bound of 100 refuses expressions that people write; spec.regexes bounds them.
+    "re2.max_program_size.error_level": 4_294_967_295,
+    **STATIC_RUNTIME,
+}
 
 
 def build_bootstrap(
@@ -26,6 +30,7 @@ def build_bootstrap(
     mesh: str,
     admin_socket: str,
     ads_socket: str,
+    collector_socket: str,
     max_heap: int = MAX_HEAP,
     max_connections: int = MAX_CONNECTIONS,
 ) -> str:
@@ -33,7 +38,9 @@ def build_bootstrap(
     config = pb.bootstrap_pb2.Bootstrap(
         node=pb.base_pb2.Node(id=node, cluster=mesh),
         admin=pb.bootstrap_pb2.Admin(address=address_of(PipeAddress(admin_socket))),
-        static_resources=pb.bootstrap_pb2.Bootstrap.StaticResources(clusters=[_control_plane(ads_socket)]),
+        static_resources=pb.bootstrap_pb2.Bootstrap.StaticResources(
+            clusters=[_control_plane(ads_socket), _unix_cluster(COLLECTOR_CLUSTER, collector_socket)]
+        ),
         dynamic_resources=_dynamic_resources(),
         stats_config=build_stats_config(),
         stats_flush_interval=pb.duration(HISTOGRAM_INTERVAL),
@@ -81,19 +88,23 @@ def _dynamic_resources() -> Any:
 def _control_plane(ads_socket: str) -> Any:
     options = pb.http_protocol_options_pb2.HttpProtocolOptions()
     options.explicit_http_config.http2_protocol_options.SetInParent()
-    member = pb.endpoint_components_pb2.LbEndpoint(
-        endpoint=pb.endpoint_components_pb2.Endpoint(
-            address=pb.address_pb2.Address(pipe=pb.address_pb2.Pipe(path=ads_socket))
-        )
-    )
-    cluster = pb.cluster_pb2.Cluster(
-        name=XDS_CLUSTER,
-        connect_timeout=pb.duration(1.0),
-        load_assignment=pb.endpoint_pb2.ClusterLoadAssignment(
-            cluster_name=XDS_CLUSTER,
-            endpoints=[pb.endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[member])],
-        ),
-    )
+    cluster = _unix_cluster(XDS_CLUSTER, ads_socket)
     name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     cluster.typed_extension_protocol_options[name].CopyFrom(pb.any_of(options))
     return cluster
+
+
+def _unix_cluster(name: str, socket: str) -> Any:
+    member = pb.endpoint_components_pb2.LbEndpoint(
+        endpoint=pb.endpoint_components_pb2.Endpoint(
+            address=pb.address_pb2.Address(pipe=pb.address_pb2.Pipe(path=socket))
+        )
+    )
+    return pb.cluster_pb2.Cluster(
+        name=name,
+        connect_timeout=pb.duration(1.0),
+        load_assignment=pb.endpoint_pb2.ClusterLoadAssignment(
+            cluster_name=name,
+            endpoints=[pb.endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[member])],
+        ),
+    )

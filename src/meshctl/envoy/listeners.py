@@ -15,6 +15,7 @@ from meshctl.envoy.request_logs import build_request_logs
 from meshctl.envoy.signals import signal_log
 from meshctl.envoy.sources import address_of, ads_source, set_http2
 from meshctl.envoy.tls import downstream_tls
+from meshctl.envoy.tracing import build_request_ids, build_tracing
 from meshctl.plan.model import HttpListener, ListenerPlan, TcpListener
 from meshctl.plan.policies.mtls import InboundTls
 
@@ -25,9 +26,9 @@ _HCM = pb.http_connection_manager_pb2.HttpConnectionManager
 
 
 @lru_cache(maxsize=CACHED)
-def build_listener(plan: ListenerPlan) -> Any:
-    """The listener of one plan."""
-    network_filter = _tcp_proxy(plan) if isinstance(plan, TcpListener) else _connection_manager(plan)
+def build_listener(plan: ListenerPlan, node: str) -> Any:
+    """The listener of one plan, of the sidecar that is called ``node``."""
+    network_filter = _tcp_proxy(plan) if isinstance(plan, TcpListener) else _connection_manager(plan, node)
     listener = pb.listener_pb2.Listener(
         name=plan.name,
         address=address_of(plan.address),
@@ -79,7 +80,7 @@ def _tcp_proxy(plan: TcpListener) -> Any:
     return pb.listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=pb.any_of(config))
 
 
-def _connection_manager(plan: HttpListener) -> Any:
+def _connection_manager(plan: HttpListener, node: str) -> Any:
     manager = _HCM(
         stat_prefix=plan.name,
         codec_type=_HCM.CodecType.AUTO,
@@ -91,6 +92,8 @@ def _connection_manager(plan: HttpListener) -> Any:
         stream_idle_timeout=pb.duration(300.0),
         local_reply_config=build_local_replies(plan),
         early_header_mutation_extensions=[build_early(plan)],
+        tracing=build_tracing(plan, node),
+        request_id_extension=build_request_ids(),
     )
     manager.access_log.append(signal_log(plan))
     set_http2(manager.http2_protocol_options)

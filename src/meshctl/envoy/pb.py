@@ -28,6 +28,7 @@ from envoy.config.metrics.v3 import stats_pb2
 from envoy.config.overload.v3 import overload_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.config.trace.v3 import http_tracer_pb2, opentelemetry_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.access_loggers.filters.process_ratelimit.v3 import process_ratelimit_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
@@ -50,6 +51,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     header_mutation_pb2 as early_header_mutation_pb2,
 )
 from envoy.extensions.matching.common_inputs.ssl.v3 import ssl_inputs_pb2
+from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
 from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
@@ -57,6 +59,7 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tl
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.service.runtime.v3 import rtds_pb2
 from envoy.type.matcher.v3 import http_inputs_pb2, metadata_pb2, regex_pb2, string_pb2, value_pb2
+from envoy.type.tracing.v3 import custom_tag_pb2
 from envoy.type.v3 import percent_pb2, range_pb2, token_bucket_pb2
 from google.protobuf import any_pb2, duration_pb2, json_format, struct_pb2, wrappers_pb2
 from xds.core.v3 import extension_pb2 as xds_extension_pb2
@@ -82,6 +85,7 @@ __all__ = [
     "cluster_pb2",
     "common_pb2",
     "config_source_pb2",
+    "custom_tag_pb2",
     "dns_cache_pb2",
     "downstream_connections_pb2",
     "duration",
@@ -99,6 +103,7 @@ __all__ = [
     "http_inputs_pb2",
     "http_protocol_options_pb2",
     "http_rbac_pb2",
+    "http_tracer_pb2",
     "json_format",
     "listener_components_pb2",
     "listener_pb2",
@@ -107,6 +112,7 @@ __all__ = [
     "matcher_pb2",
     "metadata_pb2",
     "mutation_rules_pb2",
+    "opentelemetry_pb2",
     "outlier_detection_pb2",
     "overload_pb2",
     "percent_pb2",
@@ -135,6 +141,7 @@ __all__ = [
     "token_bucket_pb2",
     "typed_struct_pb2",
     "uint32",
+    "uuid_pb2",
     "value_pb2",
     "wrappers_pb2",
     "xds_extension_pb2",

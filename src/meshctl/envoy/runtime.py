@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.tracing import SAMPLED_KEY
 from meshctl.plan.policies.telemetry import REPORTED_PER_SECOND, TelemetryPlan
 
 RUNTIME_LAYER = "meshctl"
@@ -49,6 +50,7 @@ def build_runtime(plan: TelemetryPlan) -> Any:
         LOG_SAMPLE: _FULL if plan.access_log == "sampled" else 0,
         LOG_FAILED: _FULL if plan.access_log in ("sampled", "errors") else 0,
         LOG_SLOW_MS: plan.slow_ms,
+        SAMPLED_KEY: {"numerator": plan.sampled, "denominator": "MILLION"},
     }
     layer = pb.struct_pb2.Struct()
     layer.update(values)

@@ -20,7 +20,13 @@ _NOWHERE = "/tmp/none"  # noqa: S108 - a socket that nobody makes: nothing liste
 
 def build_static(node: str, resources: Sequence[Translated]) -> str:
     """A bootstrap that holds the resources themselves, as JSON."""
-    text = build_bootstrap(node=node, mesh=node, admin_socket=f"{_NOWHERE}.admin", ads_socket=f"{_NOWHERE}.ads")
+    text = build_bootstrap(
+        node=node,
+        mesh=node,
+        admin_socket=f"{_NOWHERE}.admin",
+        ads_socket=f"{_NOWHERE}.ads",
+        collector_socket=f"{_NOWHERE}.spans",
+    )
     config = pb.json_format.Parse(text, pb.bootstrap_pb2.Bootstrap())
     routes = {item.name: item.message for item in resources if item.kind == "routes"}
     endpoints = {item.name: item.message for item in resources if item.kind == "endpoints"}

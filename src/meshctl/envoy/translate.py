@@ -62,7 +62,10 @@ def _resources(plan: ProxyPlan, credentials: Credentials) -> Iterator[Translated
         if isinstance(listener, TcpListener):
             used = {cluster for cluster, _ in listener.split}
         yield Translated(
-            kind="listener", name=listener.name, message=build_listener(listener), needs=_needs(used, discovered)
+            kind="listener",
+            name=listener.name,
+            message=build_listener(listener, plan.node),
+            needs=_needs(used, discovered),
         )
     tables_in_use = {item.route_table for item in plan.listeners if isinstance(item, HttpListener)}
     for table in plan.route_tables:

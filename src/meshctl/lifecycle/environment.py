@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from meshctl.plan.addresses import LOOPBACK, app_key, outbound_key, upstream_key
+from meshctl.plan.addresses import COLLECTOR_KEY, LOOPBACK, app_key, outbound_key, upstream_key
 from meshctl.spec.schema import Mesh, Service, Version
 
 NO_PROXY = "localhost,127.0.0.1,::1"
@@ -44,6 +44,8 @@ def mesh_environment(
         # Output is captured line by line, so that Python must not hold it back.
         "PYTHONUNBUFFERED": "1",
     }
+    if COLLECTOR_KEY in ports:
+        given |= _open_telemetry(mesh, version, instance=instance, port=ports[COLLECTOR_KEY])
     if app_key(instance) in ports:
         given["PORT"] = str(ports[app_key(instance)])
     for name in service.upstreams:
@@ -54,6 +56,29 @@ def mesh_environment(
         if mesh.services[name].protocol != "tcp":
             given[f"{prefix}_URL"] = f"http://{LOOPBACK}:{port}"
     return dict(sorted({**given, **version.env}.items()))
+
+
+def _open_telemetry(mesh: Mesh, version: Version, *, instance: str, port: int) -> dict[str, str]:
+    """Where a service that uses OpenTelemetry sends its spans, and how it is named there.
+
+    Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    """
+    resource = {
+        "service.namespace": mesh.name,
+        "service.version": version.name,
+        "service.instance.id": instance,
+    }
+    return {
+        "OTEL_RESOURCE_ATTRIBUTES": ",".join(f"{key}={value}" for key, value in resource.items()),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{port}",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_PROPAGATORS": "tracecontext,baggage",
+        # Spans are here a second later, rather than five.
+        "OTEL_BSP_SCHEDULE_DELAY": "1000",
+        # The mesh measures requests itself and captures output: nobody takes these here.
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+    }
 
 
 def process_environment(base: Mapping[str, str], given: Mapping[str, str], *, fallback_path: str) -> dict[str, str]:

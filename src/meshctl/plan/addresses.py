@@ -1,7 +1,7 @@
 """Which ports a mesh needs, and which it gets.  Pure: whether a port is free is asked of a function passed in.
 
 Ports are assigned once and remembered by key, so that URLs and bookmarks hold across restarts:
-``app/<instance>``, ``inbound/<instance>``, ``outbound/<service>``, ``upstream/<service>/<upstream>``.
+``app/<instance>``, ``inbound/<instance>``, ``outbound/<service>``, ``upstream/<service>/<upstream>``, ``otlp``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ LAST_PORT = 29999
 """The range to choose from: below the ephemeral ports of Linux (32768) and macOS (49152), above well-known ones."""
 
 LOOPBACK = "127.0.0.1"
+
+COLLECTOR_KEY = "otlp"
+"""Where services send their spans to."""
 
 
 def app_key(instance: str) -> str:
@@ -65,7 +68,7 @@ def fixed_ports(mesh: Mesh, replicas: Mapping[str, int]) -> dict[str, int]:
 
 
 def needed_keys(mesh: Mesh, replicas: Mapping[str, int], registered: Iterable[str] = ()) -> tuple[str, ...]:
-    """The keys of every port that has to be assigned, sorted; ``registered`` are ids of instances run by others."""
+    """The keys of every port that has to be assigned, in order; ``registered`` are ids of instances run by others."""
     keys: set[str] = {inbound_key(instance) for instance in registered}
     for service in mesh.services.values():
         if service.address is not None:
@@ -75,7 +78,7 @@ def needed_keys(mesh: Mesh, replicas: Mapping[str, int], registered: Iterable[st
         for instance, (version, _) in instance_ids(service, replicas).items():
             if not service.versions[version].job:
                 keys.update((app_key(instance), inbound_key(instance)))
-    return tuple(sorted(keys))
+    return (*sorted(keys), COLLECTOR_KEY)
 
 
 def assign_ports(

@@ -36,7 +36,7 @@ from meshctl.plan.policies.mirror import mirror_cluster, mirrored_versions
 from meshctl.plan.policies.mtls import plan_peers
 from meshctl.plan.policies.outlier_detection import plan_outlier_detection
 from meshctl.plan.policies.retry import plan_budget
-from meshctl.plan.policies.telemetry import plan_telemetry
+from meshctl.plan.policies.telemetry import ALL_SAMPLED, plan_telemetry
 from meshctl.plan.policies.timeouts import CONNECT_TIMEOUT, EXTERNAL_CONNECT_TIMEOUT, plan_connect_timeout
 from meshctl.plan.routes import (
     GATEWAY,
@@ -157,7 +157,7 @@ def _proxy(
         route_tables=tuple(sorted(tables, key=lambda item: item.name)),
         clusters=tuple(sorted(clusters, key=lambda item: item.name)),
         endpoints=tuple(sorted(endpoints, key=lambda item: item.cluster)),
-        telemetry=plan_telemetry(mesh.telemetry, facts.taps.get(node)),
+        telemetry=plan_telemetry(mesh.telemetry, facts.taps.get(node), facts.sampling.get(node, ALL_SAMPLED)),
     )
 
 

@@ -29,8 +29,6 @@ def describe_changes(before: Mesh | None, after: Mesh) -> tuple[str, ...]:
         lines.append("telemetry: changed")
     if (before.egress, before.trust_domain) != (after.egress, after.trust_domain):
         lines.append("mesh: egress or trust domain changed")
-    if before.telemetry != after.telemetry:
-        lines.append("telemetry: changed")
     for name in sorted({*before.services, *after.services}):
         old, new = before.services.get(name), after.services.get(name)
         if old is None:

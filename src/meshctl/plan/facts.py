@@ -37,6 +37,7 @@ class Facts:
     ``system_roots`` is the PEM file of the authorities that this machine trusts;
     ``gateway_pipe`` is the unix socket through which the command line calls any service as the gateway;
     ``circuit_files`` are those in which sidecars keep the state of circuit breakers, by node;
+    ``sampling`` is of how many of a million requests load lets a sidecar make spans, by node, where not of all;
     ``taps`` says what those who tap a sidecar want of it, by node;
     ``open_services`` were registered without being in the topology, so that every service may call them;
     ``transports`` are how services are reached while that changes, step by step, instead of as their policy says.
@@ -50,3 +51,4 @@ class Facts:
     circuit_files: Mapping[str, str] = field(default_factory=dict)
     transports: Mapping[str, Transport] = field(default_factory=dict)
     taps: Mapping[str, TapPlan] = field(default_factory=dict)
+    sampling: Mapping[str, int] = field(default_factory=dict)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from meshctl.spec.shapes import Choice, Duration, Integer, Key, Table
-from meshctl.spec.telemetry_schema import AccessLog, Telemetry
+from meshctl.spec.shapes import Choice, Duration, Integer, Key, Table, Text
+from meshctl.spec.telemetry_schema import AccessLog, Telemetry, Tracing
 from meshctl.spec.values import format_duration
 
 _BUILT_IN = Telemetry()
@@ -17,6 +17,23 @@ PROMETHEUS = Table(
     title="`prometheus`",
     doc="An endpoint for Prometheus: `http://127.0.0.1:<port>/metrics`, in OpenMetrics or in Prometheus's own text.",
     keys=(Key(name="port", shape=_PORT, doc="The port of loopback it listens on.", required=True),),
+)
+
+OTLP = Table(
+    id="otlp",
+    title="`otlp`",
+    doc=(
+        "A receiver of OpenTelemetry's protocol, to which the spans that the mesh records are passed on: Jaeger, "
+        "Tempo, a collector. What it does not take in time is dropped and counted; requests never wait for it."
+    ),
+    keys=(
+        Key(
+            name="endpoint",
+            shape=Text(),
+            doc="Its base URL for OTLP over HTTP, such as `http://127.0.0.1:4318`.",
+            required=True,
+        ),
+    ),
 )
 
 TELEMETRY = Table(
@@ -40,6 +57,16 @@ TELEMETRY = Table(
             doc="From which duration on a request is slow.",
             default=format_duration(_BUILT_IN.slow_request),
         ),
+        Key(
+            name="tracing",
+            shape=Choice(values=get_args(Tracing), false_is="off"),
+            doc=(
+                "Of which requests spans are made. `adaptive`: of all while there are few, of some if there are many, "
+                "so that the whole mesh makes about 1000 spans a second; `all`: of every one; `off`: of none."
+            ),
+            default=_BUILT_IN.tracing,
+        ),
+        Key(name="otlp", shape=OTLP, doc="Where spans are passed on to. Default: nowhere."),
         Key(name="prometheus", shape=PROMETHEUS, doc="An endpoint for Prometheus. Default: none."),
     ),
 )

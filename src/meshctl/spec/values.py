@@ -107,6 +107,26 @@ def parse_address(text: str) -> tuple[str, int, bool]:
     return host, port, scheme == "https" and bool(separator)
 
 
+def parse_base_url(text: str) -> str:
+    """``http://host:port`` or ``https://host/path`` without a slash at its end. Raises ValueError."""
+    scheme, separator, _ = text.partition("://")
+    if not separator or scheme not in ("http", "https"):
+        raise ValueError("it does not begin with http:// or https://")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ValueError("the host or the port cannot be read") from error
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("a base URL has no user, query or fragment")
+    if not is_host(host) or port == 0:
+        raise ValueError("the host is not a host name or an IP address, or the port is 0")
+    path = parts.path.rstrip("/")
+    if path.endswith("/v1/traces"):
+        raise ValueError("the base URL ends before /v1/traces")
+    return f"{scheme}://{parts.netloc}{path}"
+
+
 def is_host(text: str) -> bool:
     """Whether a text can be a host name or an IP address."""
     return _HOST.fullmatch(text) is not None

@@ -59,6 +59,11 @@ class MeshPaths:
         return f"{self.runtime}/ads.sock"
 
     @property
+    def collector_socket(self) -> str:
+        """Where sidecars send their spans."""
+        return f"{self.runtime}/spans.sock"
+
+    @property
     def keeper_socket(self) -> str:
         """The process keeper."""
         return f"{self.runtime}/keeper.sock"

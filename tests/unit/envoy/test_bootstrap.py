@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 from meshctl.envoy.bootstrap import XDS_CLUSTER, build_bootstrap
+from meshctl.envoy.tracing import COLLECTOR_CLUSTER
 
 
 def build(node: str = "orders") -> str:
-    return build_bootstrap(node=node, mesh="shop", admin_socket="/run/m/orders.admin", ads_socket="/run/m/ads.sock")
+    return build_bootstrap(
+        node=node,
+        mesh="shop",
+        admin_socket="/run/m/orders.admin",
+        ads_socket="/run/m/ads.sock",
+        collector_socket="/run/m/spans.sock",
+    )
 
 
 def test_a_sidecar_says_who_it_is_and_finds_its_control_plane() -> None:
@@ -18,9 +26,22 @@ def test_a_sidecar_says_who_it_is_and_finds_its_control_plane() -> None:
     ads = found["dynamic_resources"]["ads_config"]
     assert ads["api_type"] == "DELTA_GRPC"
     assert ads["grpc_services"][0]["envoy_grpc"]["cluster_name"] == XDS_CLUSTER
-    (cluster,) = found["static_resources"]["clusters"]
+    assert pipe_of(found, XDS_CLUSTER) == "/run/m/ads.sock"
+
+
+def pipe_of(found: dict[str, Any], name: str) -> object:
+    cluster = next(item for item in found["static_resources"]["clusters"] if item["name"] == name)
     (member,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    assert member["endpoint"]["address"] == {"pipe": {"path": "/run/m/ads.sock"}}
+    return member["endpoint"]["address"]["pipe"]["path"]
+
+
+def test_a_sidecar_sends_its_spans_to_a_unix_socket_twice_a_second_and_never_by_number() -> None:
+    """What comes on top of what may wait is dropped, however many callers ask to be traced."""
+    found = json.loads(build())
+    assert pipe_of(found, COLLECTOR_CLUSTER) == "/run/m/spans.sock"
+    static = found["layered_runtime"]["layers"][0]["static_layer"]
+    assert static["tracing.opentelemetry.flush_interval_ms"] == 500
+    assert static["tracing.opentelemetry.min_flush_spans"] > 1e6
 
 
 def test_the_admin_interface_is_a_unix_socket() -> None:

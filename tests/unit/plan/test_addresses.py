@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.support.cases import load_mesh
 
 from meshctl.plan.addresses import (
+    COLLECTOR_KEY,
     FIRST_PORT,
     LAST_PORT,
     app_key,
@@ -85,6 +86,7 @@ def test_what_needs_a_port() -> None:
         outbound_key("orders"),
         outbound_key("seed"),
         upstream_key("seed", "orders"),
+        COLLECTOR_KEY,
     }
 
 

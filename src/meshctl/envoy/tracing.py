@@ -1,0 +1,100 @@
+"""How a sidecar makes spans of requests, and to whom it sends them.  Pure.
+
+A request that brings no trace context gets one here, and whether it is recorded is decided by a share that the control
+plane changes while the mesh runs (``SAMPLED_KEY``). One that brings a context keeps it, and the decision in it. Each
+request is a span of the listener it came in by; where a sidecar calls for its service, each try of a call is one more
+below it. Source: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/observability/tracing
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshctl.envoy import pb
+from meshctl.envoy.filters import rbac
+from meshctl.envoy.filters.rate_limit import NAME_HEADER
+from meshctl.envoy.local_replies import LATE_HEADER, OVERLOADED_HEADER
+from meshctl.plan.model import HttpListener
+from meshctl.plan.policies.authorization import DENIED_HEADER
+
+COLLECTOR_CLUSTER = "collector"
+"""The static cluster of the control plane's collector of spans."""
+
+SAMPLED_KEY = "tracing.random_sampling"
+"""The runtime value, Envoy's own, that holds the share of requests of which spans are made."""
+
+TRACES_PATH = "/v1/traces"
+
+MAX_WAITING = 1024
+"""Spans that wait in a sidecar to be sent; what comes on top of them within ``FLUSH_MS`` is dropped. Thus callers that
+ask for every request to be traced cost no more than so many spans a second."""
+
+FLUSH_MS = 500
+
+STATIC_RUNTIME = {
+    "tracing.opentelemetry.flush_interval_ms": FLUSH_MS,
+    # Never by number: then nothing would be dropped, however much there is.
+    "tracing.opentelemetry.min_flush_spans": 1_000_000_000,
+}
+"""What a sidecar's bootstrap sets once."""
+
+TAG = "meshctl."
+"""How the names of these begin."""
+
+_TAGS = {
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "route": "%ROUTE_NAME%",
+    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+    "circuit": "%RESP(x-meshctl-circuit):64%",
+    "fallback": "%RESP(x-meshctl-fallback):64%",
+    "denied": f"%RESP({DENIED_HEADER}):64%",
+    "would_deny": f"%DYNAMIC_METADATA({rbac.NAME}:shadow_effective_policy_id):64%",
+    "limited": f"%RESP({NAME_HEADER}):64%",
+    "overloaded": f"%RESP({OVERLOADED_HEADER}):64%",
+    "late": f"%RESP({LATE_HEADER}):64%",
+}
+# Beside what Envoy says of each span by itself. A tag of no value is left out.
+
+_SEND_TIMEOUT = 2.0
+_MAX_PATH = 1024
+
+_HCM = pb.http_connection_manager_pb2.HttpConnectionManager
+
+
+def build_tracing(plan: HttpListener, node: str) -> Any:
+    """The tracing of a listener of a sidecar."""
+    exporter = pb.opentelemetry_pb2.OpenTelemetryConfig(
+        service_name=node,
+        http_service={
+            "http_uri": {
+                "uri": f"http://{COLLECTOR_CLUSTER}{TRACES_PATH}",
+                "cluster": COLLECTOR_CLUSTER,
+                "timeout": pb.duration(_SEND_TIMEOUT),
+            }
+        },
+        max_cache_size=pb.uint32(MAX_WAITING),
+    )
+    provider = pb.http_tracer_pb2.Tracing.Http(name="envoy.tracers.opentelemetry", typed_config=pb.any_of(exporter))
+    full = pb.percent_pb2.Percent(value=100.0)
+    tags = [pb.custom_tag_pb2.CustomTag(tag=f"{TAG}listener", literal={"value": plan.name})]
+    tags += [pb.custom_tag_pb2.CustomTag(tag=TAG + tag, value=value) for tag, value in _TAGS.items()]
+    return _HCM.Tracing(
+        client_sampling=full,
+        random_sampling=full,
+        overall_sampling=full,
+        max_path_tag_length=pb.uint32(_MAX_PATH),
+        custom_tags=tags,
+        provider=provider,
+        # An instance's sidecar hands a request over once, and that is its span already.
+        spawn_upstream_span=pb.bool_value(plan.role != "inbound"),
+        operation="%REQ(:METHOD)%",
+        upstream_operation="%REQ(:METHOD)% %UPSTREAM_CLUSTER_RAW%",
+    )
+
+
+def build_request_ids() -> Any:
+    """Request ids that say nothing of tracing: what a caller writes in one is passed on as it is."""
+    config = pb.uuid_pb2.UuidRequestIdConfig(
+        pack_trace_reason=pb.bool_value(False), use_request_id_for_trace_sampling=pb.bool_value(False)
+    )
+    return pb.http_connection_manager_pb2.RequestIDExtension(typed_config=pb.any_of(config))

@@ -1,0 +1,184 @@
+"""Spans -> waterfalls: order, words, and what is missing."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.spans import make_span, span_id, trace_id
+
+from meshctl.control.waterfall import build_trace, read_request, summarize
+from meshctl.telemetry.spans import Span
+from meshctl.telemetry.trace_store import Bounds, KeptTrace, TraceStore
+from meshctl.wire.traces import SpanRow, Trace
+
+MS = 1_000_000
+
+
+def keep(*spans: Span) -> KeptTrace:
+    store = TraceStore()
+    store.add(spans, 100.0)
+    kept = store.get(trace_id(1))
+    assert kept is not None
+    return kept
+
+
+def caller(number: int, *, parent: int = 0, to: str = "payment/v1", status: int = 200, **changes: object) -> Span:
+    attributes = {
+        "http.url": "http://payment/charges?id=1",
+        "http.method": "POST",
+        "http.status_code": str(status),
+        "upstream_cluster": to,
+        "meshctl.details": "via_upstream",
+        **(changes.pop("attributes", {}) or {}),  # type: ignore[dict-item]
+    }
+    given: dict[str, object] = {"kind": "caller", "service": "checkout", "listener": "upstream/payment"}
+    return make_span(1, number, parent=parent, attributes=attributes, failed=status >= 500, **{**given, **changes})  # type: ignore[arg-type]
+
+
+def attempt(number: int, *, parent: int, **changes: object) -> Span:
+    return caller(number, parent=parent, kind="try", **changes)  # type: ignore[arg-type]
+
+
+def callee(number: int, *, parent: int, **changes: object) -> Span:
+    given = {"kind": "callee", "service": "payment", "instance": "payment-v1-1", "listener": "inbound/payment-v1-1"}
+    return caller(number, parent=parent, **{**given, "to": "local/payment-v1-1", **changes})  # type: ignore[arg-type]
+
+
+def drawn(trace: Trace) -> list[tuple[int, str, str]]:
+    return [
+        (row.depth, row.kind, row.name if row.kind == "own" else row.instance or row.name)
+        for row in trace.spans
+        if not row.folded
+    ]
+
+
+def row_of(trace: Trace, number: int) -> SpanRow:
+    return next(row for row in trace.spans if row.id == span_id(number))
+
+
+def test_a_call_has_both_sides_and_what_the_service_did() -> None:
+    own = make_span(1, 4, parent=3, kind="own", service="payment", instance="payment-v1-1", name="charge card")
+    trace = build_trace(keep(own, callee(3, parent=2), attempt(2, parent=1), caller(1)))
+    assert drawn(trace) == [
+        (0, "caller", "POST /charges?id=1"),
+        (1, "callee", "payment-v1-1"),
+        (2, "own", "charge card"),
+    ]
+    assert (trace.complete, trace.failed, trace.services) == (True, False, ["checkout", "payment"])
+    assert (row_of(trace, 1).source, row_of(trace, 1).destination) == ("checkout", "payment")
+
+
+def test_each_try_of_a_call_has_a_row_of_its_own() -> None:
+    tries = [
+        attempt(2, parent=1, start=1 * MS, end=2 * MS, status=503),
+        attempt(4, parent=1, start=5 * MS, end=6 * MS),
+    ]
+    sides = [callee(3, parent=2, start=1 * MS, status=503), callee(5, parent=4, start=5 * MS)]
+    trace = build_trace(keep(caller(1, end=9 * MS), *tries, *sides))
+    rows = [row for row in trace.spans if row.kind == "try"]
+    assert [(row.attempt, row.status, row.folded) for row in rows] == [(1, 503, False), (2, 200, False)]
+    assert row_of(trace, 1).notes == ["2 tries"]
+    assert not trace.failed
+    assert summarize(keep(caller(1), *tries, *sides)).notes[0] == "retried"
+
+
+def test_flags_and_answers_of_the_mesh_are_told_in_words() -> None:
+    span = caller(1, status=504, attributes={"response_flags": "UT", "meshctl.details": "response_timeout"})
+    assert build_trace(keep(span)).spans[0].notes == ["timeout"]
+    span = caller(1, status=503, attributes={"meshctl.circuit": "open", "meshctl.details": ""})
+    assert build_trace(keep(span)).spans[0].notes == ["circuit open"]
+    span = caller(1, attributes={"meshctl.fallback": "cached"})
+    assert build_trace(keep(span)).spans[0].notes == ["fallback answer"]
+    span = caller(1, status=503, attributes={"response_flags": "FI", "meshctl.details": "fault_filter_abort"})
+    assert build_trace(keep(span)).spans[0].notes == ["injected error"]
+
+
+def test_a_try_without_an_answer_was_given_up_or_lost() -> None:
+    def note(**attributes: str) -> list[str]:
+        given = {"http.status_code": "0", **attributes}
+        tried = make_span(1, 2, parent=1, kind="try", listener="upstream/payment", failed=True, attributes=given)
+        return row_of(build_trace(keep(caller(1), tried)), 2).notes
+
+    assert note() == ["connection lost"]
+    assert note(canceled="true") == ["given up"]
+
+
+def test_a_span_whose_parent_never_came_stands_where_it_fell_into() -> None:
+    """A service that makes spans of its own and sends them elsewhere."""
+    outer = callee(3, parent=2, service="checkout", instance="checkout-v1-1", start=0, end=50 * MS)
+    inner = caller(6, parent=99, start=10 * MS, end=20 * MS)
+    trace = build_trace(keep(caller(1, service="frontend"), attempt(2, parent=1, service="frontend"), outer, inner))
+    assert row_of(trace, 6).placed == "by_time"
+    assert row_of(trace, 6).depth == 2
+    assert trace.missing == ["spans that checkout made itself and did not send here"]
+
+
+def test_a_trace_that_a_caller_outside_began_is_whole() -> None:
+    trace = build_trace(keep(caller(1, parent=77, service="gateway"), callee(2, parent=1)))
+    assert trace.complete
+
+
+def test_what_only_one_side_told_is_named() -> None:
+    assert build_trace(keep(caller(1), attempt(2, parent=1))).missing == ["what payment saw of a request"]
+    assert build_trace(keep(callee(3, parent=2))).missing == ["what the caller of payment-v1-1 saw"]
+
+
+def test_an_address_outside_the_mesh_has_one_side() -> None:
+    trace = build_trace(keep(caller(1, to="external/bank"), attempt(2, parent=1, to="external/bank")))
+    assert trace.complete
+
+
+def test_spans_without_room_are_counted_as_missing() -> None:
+    store = TraceStore(Bounds(spans_per_trace=1))
+    store.add([caller(1), attempt(2, parent=1)], 0.0)
+    kept = store.get(trace_id(1))
+    assert kept is not None
+    assert build_trace(kept).missing == ["1 spans for which there was no room: a trace has at most 1"]
+
+
+def test_what_goes_on_after_its_caller_is_marked() -> None:
+    trace = build_trace(
+        keep(caller(1, end=10 * MS), attempt(2, parent=1, end=10 * MS), callee(3, parent=2, end=90 * MS))
+    )
+    assert [row.late for row in trace.spans] == [False, False, True]
+
+
+def test_a_url_that_is_none_breaks_nothing() -> None:
+    span = caller(1, attributes={"http.url": "http://[::1/x]y"})
+    request = read_request(span)
+    assert request is not None
+    assert request.method == "POST"
+
+
+SPANS = st.builds(
+    lambda number, parent, kind, start, length, service: make_span(
+        1,
+        number,
+        parent=parent,
+        kind=kind,
+        service=service,
+        listener="" if kind == "own" else "inbound/a-v1-1" if kind == "callee" else "outbound",
+        start=start * MS,
+        end=(start + length) * MS,
+    ),
+    st.integers(1, 12),
+    st.integers(0, 14),
+    st.sampled_from(["caller", "try", "callee", "own"]),
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.sampled_from(["a", "b", "gateway"]),
+)
+
+
+@given(st.lists(SPANS, min_size=1, max_size=14))
+def test_every_span_has_one_row_whatever_its_parents(spans: list[Span]) -> None:
+    """Circles, orphans and spans that are their own parents among them."""
+    kept = keep(*spans)
+    trace = build_trace(kept)
+    assert sorted(row.id for row in trace.spans) == sorted(kept.spans)
+    seen: set[str] = set()
+    for row in trace.spans:
+        assert not row.parent or row.parent in seen
+        assert row.start_ms >= 0
+        seen.add(row.id)
+    assert summarize(kept).spans == len(kept.spans)
