@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from shoplib import Failure, Request, route, run
+from shopspans import span
 
 VERSION = os.environ.get("MESH_VERSION") or "v1"
 LOYALTY_PERCENT = int(os.environ.get("LOYALTY_PERCENT", "0"))
@@ -22,16 +23,19 @@ def check_out(request: Request) -> tuple[int, Any]:
     sold_out = [item["sku"] for item in cart["items"] if not item["in_stock"]]
     if sold_out:
         raise Failure(409, f"sold out: {', '.join(sold_out)}")
-    # What counts is today's price, not the one shown when the basket was filled.
-    products = request.call("catalog", "GET", "/products")["products"]
-    prices = {product["sku"]: product["price_cents"] for product in products}
     items = [{"sku": item["sku"], "quantity": item["quantity"]} for item in cart["items"]]
-    full = sum(prices[item["sku"]] * item["quantity"] for item in items)
-    discount = full * LOYALTY_PERCENT // 100
-    request.call("inventory", "POST", "/reservations", {"items": items})
-    wanted = {"customer": cart["customer"], "amount_cents": full - discount}
-    # A repeat may come to the other version, with another price: what was charged first is what is booked.
-    charge = request.call("payment", "POST", "/charges", wanted)
+    # Spans of its own, beside those of the sidecars: see them with `meshctl traces`.
+    with span(request, "price the basket", items=len(items), loyalty_percent=LOYALTY_PERCENT):
+        # What counts is today's price, not the one shown when the basket was filled.
+        products = request.call("catalog", "GET", "/products")["products"]
+        prices = {product["sku"]: product["price_cents"] for product in products}
+        full = sum(prices[item["sku"]] * item["quantity"] for item in items)
+        discount = full * LOYALTY_PERCENT // 100
+    with span(request, "reserve and charge", amount_cents=full - discount):
+        request.call("inventory", "POST", "/reservations", {"items": items})
+        wanted = {"customer": cart["customer"], "amount_cents": full - discount}
+        # A repeat may come to the other version, with another price: what was charged first is what is booked.
+        charge = request.call("payment", "POST", "/charges", wanted)
     order = {
         "customer": cart["customer"],
         "items": items,

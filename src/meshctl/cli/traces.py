@@ -24,6 +24,7 @@ from meshctl.cli.project import Project, Screen, connect, files_of, find_project
 from meshctl.cli.render import Column, format_age, print_json, print_line, print_table, read_clock
 from meshctl.cli.requests import clean
 from meshctl.cli.waterfall import draw_waterfall
+from meshctl.errors import NotFoundError
 from meshctl.wire.models import encode
 from meshctl.wire.traces import Trace, TraceList, TraceQuery, TraceSummary
 
@@ -59,7 +60,12 @@ def register(app: typer.Typer) -> None:
     app.command(
         "trace",
         rich_help_panel=PANEL_SEE,
-        epilog=example("meshctl trace 4bf92f35", "meshctl trace 4bf92f35 -o wide", "meshctl trace 4bf92f35 -o json"),
+        epilog=example(
+            "meshctl trace",
+            "meshctl trace 4bf92f35",
+            "meshctl trace 4bf92f35 -o wide",
+            "meshctl trace 4bf92f35 -o json",
+        ),
     )(trace)
 
 
@@ -79,7 +85,10 @@ def complete_traces(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]
 TraceArgument = Annotated[
     str,
     typer.Argument(
-        metavar="ID", autocompletion=complete_traces, show_default=False, help="The first digits of its id are enough."
+        metavar="[ID]",
+        autocompletion=complete_traces,
+        show_default=False,
+        help="The first digits of its id are enough; without one, the newest.",
     ),
 ]
 
@@ -133,7 +142,7 @@ def traces(
 
 
 def trace(
-    ctx: typer.Context, trace_id: TraceArgument, *, file: FileOption = None, output: OutputOption = Output.TABLE
+    ctx: typer.Context, trace_id: TraceArgument = "", *, file: FileOption = None, output: OutputOption = Output.TABLE
 ) -> None:
     """Draw the waterfall of a trace: who waited for whom, both sides of each hop, every try, and why in words.
 
@@ -154,6 +163,11 @@ async def _list(project: Project, query: TraceQuery) -> TraceList:
 
 async def _get(project: Project, trace_id: str) -> Trace:
     async with connect(project) as client:
+        if not trace_id:
+            newest = (await client.tracing.list(TraceQuery(limit=1))).traces
+            if not newest:
+                raise NotFoundError("there is no trace yet", hint="send a request: meshctl call SERVICE/PATH")
+            trace_id = newest[0].id
         return await client.tracing.get(trace_id)
 
 

@@ -39,7 +39,7 @@ def draw_waterfall(trace: Trace, *, width: int, wide: bool = False) -> Iterator[
     """The lines of a trace for a terminal of so many columns."""
     width = _DEFAULT if width >= UNBOUNDED else width
     rows = [row for row in trace.spans if not row.folded]
-    yield _heading(trace, rows)
+    yield from _heading(trace, rows, width)
     trees = [_branch(rows, index) + _label(row) for index, row in enumerate(rows)]
     times = [format_ms(row.duration_ms) for row in rows]
     statuses = [_status(row) for row in rows]
@@ -70,10 +70,8 @@ def draw_waterfall(trace: Trace, *, width: int, wide: bool = False) -> Iterator[
         yield from _details(row, width, wide=wide)
 
 
-def _heading(trace: Trace, rows: Sequence[SpanRow]) -> Text:
+def _heading(trace: Trace, rows: Sequence[SpanRow], width: int) -> Iterator[Text]:
     line = Text(f"trace {trace.id}  ", style="bold")
-    line.append(f"{format_time(trace.time)}  {format_ms(trace.duration_ms)}  ")
-    line.append(f"{len(trace.spans)} spans of {len(trace.services)} services  ")
     if not rows:
         line.append("nothing of it is left")
     elif trace.failed:
@@ -82,7 +80,14 @@ def _heading(trace: Trace, rows: Sequence[SpanRow]) -> Text:
         line.append("succeeded in the end", style="yellow")
     else:
         line.append("succeeded", style="green")
-    return line
+    yield line
+    parts = (
+        format_time(trace.time),
+        format_ms(trace.duration_ms),
+        f"{len(trace.spans)} spans",
+        ", ".join(trace.services),
+    )
+    yield Text(_cut("  ".join(parts), width), style="bright_black")
 
 
 def _label(row: SpanRow) -> str:
