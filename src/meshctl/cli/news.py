@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from meshctl.wire.models import Event
 
-_STEPS = ("instance.started", "instance.draining", "job.started", "mesh.stopped")
-"""Steps on the way to something that is told: that a process exists, say, is no news when its readiness will be."""
+_STEPS = ("instance.started", "instance.draining", "job.started", "mesh.ready", "mesh.stopped")
+"""Steps on the way to something that is told: that a process exists, say, is no news when its readiness will be. That
+a mesh is ready or has stopped is told by the command that waited for it."""
 
 _RECOVERED = "instance.healthy"
 

@@ -237,9 +237,8 @@ class Shifts:
     def _refuse_rollout(self, service: Service, *, force: bool) -> None:
         words = self.find_rollout(service.name)
         if words and not force:
-            raise ConflictError(
-                words, hint="wait for its end, or end it with `meshctl canary rollback`; --force shifts"
-            )
+            end = f"`meshctl canary rollback {service.name}`"
+            raise ConflictError(words, hint=f"wait for its end, or end it with {end}; --force shifts, and it pauses")
 
 
 def shape_traffic(service: Service) -> Traffic:
