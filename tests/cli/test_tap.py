@@ -48,7 +48,7 @@ def test_requests_are_lines_and_the_last_one_says_how_many_they_were_of(tapped: 
     stamp = "2026-02-02T02:40:00.000Z"
     assert outcome.stdout.splitlines() == [
         f"{stamp}  checkout -> payment  payment-v1-1  503    12ms  POST /charge  no healthy upstream, 3 tries",
-        f"{stamp}  gateway -> frontend  frontend-v1-1  200    1.2s  GET  /a-very-long-path/xxxxxxxxxxx…",
+        f"{stamp}  gateway -> frontend  frontend-v1-1  200   1.24s  GET  /a-very-long-path/xxxxxxxxxxx…",
         # A column never becomes narrower again, and what a terminal would act on is written out.
         f"{stamp}  checkout -> payment  payment-v1-1   ---   0.4ms  POST /\\x1b[31m\\n  caller went away",
     ]

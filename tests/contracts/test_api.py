@@ -396,7 +396,7 @@ async def test_only_this_user_may_connect(runner: Runner, socket: str) -> None:
 async def test_an_answer_that_is_not_understood_is_explained(socket: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        body = json.dumps({"mesh": 1}).encode()
+        body = json.dumps({"mesh": 1}).encode() + b"\n"
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body))
         await writer.drain()
         writer.close()
@@ -405,5 +405,7 @@ async def test_an_answer_that_is_not_understood_is_explained(socket: str) -> Non
     async with MeshClient(socket) as client:
         with pytest.raises(ConflictError, match="not understood"):
             await client.status()
+        with pytest.raises(ConflictError, match="not understood"):
+            await anext(client.events())
     listener.close()
     await listener.wait_closed()

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from meshctl.cli.figures import format_ms, format_rate, format_share
+from meshctl.cli.figures import color_share
 from meshctl.cli.render import Column
+from meshctl.figures import draw_sparkline, format_ms, format_rate
 from meshctl.telemetry.buckets import OVERFLOW
 from meshctl.telemetry.load import Arrivals, Ended, LoadTally, make_bars, order_versions, shares
-from meshctl.tui.figures import draw_sparkline
 from meshctl.wire.load import LoadBar, LoadFigures, LoadReport, LoadVersion
 
 BARS = 12
@@ -103,7 +103,7 @@ def describe_second(report: LoadReport) -> str:
         f"{report.elapsed_s:.0f}s",
         f"{report.total.requests} answered",
         f"{last.requests}/s",
-        f"success {format_share(last.success)}",
+        f"success {color_share(last.success)}",
         f"p50 {format_ms(last.p50_ms)}",
         f"p99 {format_ms(last.p99_ms)}",
     ]
@@ -125,7 +125,7 @@ def draw_live(report: LoadReport, recent: Sequence[Ended], width: int) -> Text:
             f" as {report.source}, {report.rps:g}/s: {report.elapsed_s:.0f} s, {left:.0f} s left",
         ),
         Text(f"  answered  {total.requests} ({last.requests}/s), under way {report.under_way}"),
-        Text.assemble("  success   ", format_share(last.success), f"  {describe_counts(total)}"),
+        Text.assemble("  success   ", color_share(last.success), f"  {describe_counts(total)}"),
         Text(f"  latency   {_latency(last)}"),
         Text(f"  rate      {draw_sparkline([float(e.requests) for e in recent], min(room, len(recent)))}"),
         Text(f"  p99       {draw_sparkline([e.quantile(0.99) for e in recent], min(room, len(recent)))}"),
@@ -133,7 +133,7 @@ def draw_live(report: LoadReport, recent: Sequence[Ended], width: int) -> Text:
     lines += [
         Text.assemble(
             f"  {item.version or 'no instance':<9} {item.share:6.1%}  success ",
-            format_share(item.figures.success),
+            color_share(item.figures.success),
             f"  {_latency(item.figures)}",
         )
         for item in report.versions
@@ -162,7 +162,7 @@ def summarize(report: LoadReport) -> Iterator[Text]:
         f" as {report.source}: {total.requests} requests in {report.elapsed_s:.1f} s,",
         f" {format_rate(report.rate)}/s of {report.rps:g}/s",
     )
-    yield Text.assemble("success ", format_share(total.success), f": {describe_counts(total)}")
+    yield Text.assemble("success ", color_share(total.success), f": {describe_counts(total)}")
     yield Text(f"latency {_latency(total)}, max {format_ms(total.max_ms)}")
 
 
@@ -174,7 +174,7 @@ def version_rows(report: LoadReport) -> Iterator[list[str | Text]]:
             item.version or "no instance",
             str(figures.requests),
             f"{item.share:.1%}",
-            format_share(figures.success),
+            color_share(figures.success),
             format_ms(figures.p50_ms),
             format_ms(figures.p90_ms),
             format_ms(figures.p99_ms),

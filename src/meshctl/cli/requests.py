@@ -5,12 +5,12 @@ Enters: SeenRequests.  Leaves: text. Whatever a request holds is shown as printa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rich.text import Text
 
 from meshctl.cli.render import format_time
+from meshctl.figures import format_ms
 from meshctl.wire.requests import SeenRequest
 
 _NARROW = 110
@@ -61,13 +61,6 @@ class RequestLines:
         return text.ljust(min(limit, width))
 
 
-def format_ms(milliseconds: float) -> str:
-    """A duration in three digits or so: ``0.42ms``, ``12ms``, ``1.3s``."""
-    if milliseconds >= 1000:
-        return f"{milliseconds / 1000:.1f}s"
-    return f"{milliseconds:.0f}ms" if milliseconds >= 10 else f"{milliseconds:.1f}ms"
-
-
 def clean(text: str) -> str:
     """The text with what a terminal would act on written out."""
     if text.isprintable():
@@ -78,8 +71,3 @@ def clean(text: str) -> str:
 def count_requests(number: int) -> str:
     """``1 request``, ``1,240 requests``."""
     return f"{number:,} request{'' if number == 1 else 's'}"
-
-
-def join(names: Iterable[str]) -> str:
-    """Names in one phrase."""
-    return ", ".join(names)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
-from meshctl.cli.figures import UNKNOWN, format_ms, format_rate, format_share
+from meshctl.cli.figures import color_share
 from meshctl.cli.render import Column, format_age, format_table, format_time
+from meshctl.figures import NOTHING, format_ms, format_rate
 from meshctl.wire.rollouts import RolloutDecision, RolloutFinding, RolloutRecord, RolloutStatus, RolloutVerdict
 
 PHASES: dict[str, tuple[str, str]] = {
@@ -194,7 +195,7 @@ def list_versions(status: RolloutStatus) -> Iterator[list[str | Text]]:
             f"{figures.version} ({role})",
             f"{figures.weight}%",
             format_rate(figures.rate),
-            format_share(figures.success),
+            color_share(figures.success),
             format_ms(figures.p50_ms),
             format_ms(figures.p99_ms),
             str(figures.requests),
@@ -211,7 +212,7 @@ def _test_cells(finding: RolloutFinding, *, share: bool) -> list[str | Text]:
     def write(value: float | None) -> str:
         if not share:
             return format_ms(value)
-        return UNKNOWN if value is None else f"{value * 100:.2f}%"
+        return NOTHING if value is None else f"{value * 100:.2f}%"
 
     over = Text("over", style="red") if finding.exceeded else Text("within" if finding.bound is not None else "")
     return [
@@ -253,7 +254,7 @@ def list_row(status: RolloutStatus) -> list[str | Text]:
         f"{status.step + 1}/{len(status.settings.steps)}",
         f"{status.applied}%",
         f"{status.requests}/{wanted}",
-        UNKNOWN if worst is None else f"{format_evidence(worst)}/{threshold:g}",
+        NOTHING if worst is None else f"{format_evidence(worst)}/{threshold:g}",
         status.why,
     ]
 

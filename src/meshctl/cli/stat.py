@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from meshctl.cli import figures
-from meshctl.cli.figures import format_bytes, format_count, format_counts, format_ms, format_rate, format_share
+from meshctl.cli.figures import color_share
 from meshctl.cli.options import (
     PANEL_SEE,
     FileOption,
@@ -24,6 +24,7 @@ from meshctl.cli.options import (
 from meshctl.cli.project import Project, Screen, connect, find_project, make_screen
 from meshctl.cli.render import Column, print_json, print_line, print_table
 from meshctl.errors import NotFoundError, UsageError
+from meshctl.figures import NOTHING, format_byte_rate, format_count, format_counts, format_ms, format_rate
 from meshctl.wire.metrics import Metrics, Row
 from meshctl.wire.models import encode
 
@@ -238,7 +239,7 @@ def _print(
 
 def _signals(row: Row) -> list[str | Text]:
     return [
-        format_share(row.success),
+        color_share(row.success),
         format_rate(row.rate),
         format_ms(row.p50_ms),
         format_ms(row.p95_ms),
@@ -254,15 +255,15 @@ def _more(row: Row) -> list[str | Text]:
         format_ms(row.p90_ms),
         format_count(row.active),
         format_count(row.ejected),
-        row.circuit or figures.UNKNOWN,
-        format_share(served.success if served is not None else None),
+        row.circuit or NOTHING,
+        color_share(served.success if served is not None else None),
         format_ms(served.p99_ms if served is not None else None),
-        format_bytes(row.sent_rate),
-        format_bytes(row.received_rate),
+        format_byte_rate(row.sent_rate),
+        format_byte_rate(row.received_rate),
         format_counts(row.statuses),
         format_counts(row.reasons),
     ]
 
 
 def _only_version(versions: list[Row]) -> str:
-    return versions[0].version if versions else figures.UNKNOWN
+    return versions[0].version if versions else NOTHING

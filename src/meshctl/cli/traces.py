@@ -10,7 +10,6 @@ import typer
 from rich.text import Text
 
 from meshctl.cli.complete import complete_services
-from meshctl.cli.figures import UNKNOWN, format_ms
 from meshctl.cli.options import (
     PANEL_SEE,
     FileOption,
@@ -25,6 +24,7 @@ from meshctl.cli.render import Column, format_age, print_json, print_line, print
 from meshctl.cli.requests import clean
 from meshctl.cli.waterfall import draw_waterfall
 from meshctl.errors import NotFoundError
+from meshctl.figures import NOTHING, format_ms
 from meshctl.wire.models import encode
 from meshctl.wire.traces import Trace, TraceList, TraceQuery, TraceSummary
 
@@ -181,7 +181,7 @@ def _cells(item: TraceSummary, now: float) -> list[str | Text]:
         format_age(now - item.time),
         clean(item.service),
         request,
-        Text(str(item.status or ("failed" if item.failed else UNKNOWN)), style="red" if item.failed else ""),
+        Text(str(item.status or ("failed" if item.failed else NOTHING)), style="red" if item.failed else ""),
         format_ms(item.duration_ms),
         str(item.spans),
         Text(", ".join(clean(note) for note in notes), style="red" if item.failed else "yellow"),

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from meshctl.cli.figures import format_ms
 from meshctl.cli.render import UNBOUNDED, format_time
 from meshctl.cli.requests import clean
+from meshctl.figures import format_ms
 from meshctl.wire.traces import SpanRow, Trace
 
 _ROOMY = 76

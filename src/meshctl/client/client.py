@@ -152,13 +152,7 @@ class MeshClient:
         timeout: float | None = None,
     ) -> models.S:
         data = await self._send(method, path, body=body, query=query, timeout=timeout)
-        try:
-            return models.decode(data, kind)
-        except msgspec.DecodeError as error:
-            raise ConflictError(
-                f"the control plane's answer is not understood: {error}",
-                hint="it may be of another version: `meshctl down`, then `meshctl up`",
-            ) from None
+        return _read(data, kind)
 
     async def _send(
         self,
@@ -190,7 +184,7 @@ class MeshClient:
                 async for line in response.content:
                     if line.startswith(b'{"error":'):
                         raise to_error(models.decode(line, StreamFailure).error)
-                    yield models.decode(line, kind)
+                    yield _read(line, kind)
         except (aiohttp.ClientError, OSError) as error:
             raise self._explain(error) from None
 
@@ -215,6 +209,16 @@ class MeshClient:
             "the control plane ended unexpectedly; services and sidecars go on",
             hint="`meshctl up` takes over what runs, `meshctl down` stops it",
         )
+
+
+def _read(answer: bytes, kind: type[models.S]) -> models.S:
+    try:
+        return models.decode(answer, kind)
+    except msgspec.DecodeError as error:
+        raise ConflictError(
+            f"the control plane's answer is not understood: {error}",
+            hint="it may be of another version: `meshctl down`, then `meshctl up`",
+        ) from None
 
 
 def _to_failure(answer: bytes) -> MeshctlError:

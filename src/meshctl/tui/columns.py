@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from meshctl.tui.cells import Span, Tone, tone_of
-from meshctl.tui.figures import (
+from meshctl.figures import (
     NOTHING,
     draw_sparkline,
     format_age,
@@ -21,6 +20,7 @@ from meshctl.tui.figures import (
     format_rate,
     format_share,
 )
+from meshctl.tui.cells import Span, Tone, tone_of
 from meshctl.wire.top import TopRow
 
 R = TypeVar("R")

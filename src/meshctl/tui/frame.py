@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from meshctl.figures import NOTHING, draw_sparkline, format_age, format_ms, format_rate, format_share
 from meshctl.tui.cells import Line, Span, Tone, cut_line, pad, plain_text, tone_of, width_of
 from meshctl.tui.columns import GOOD_SHARE, POOR_SHARE
-from meshctl.tui.figures import NOTHING, draw_sparkline, format_age, format_ms, format_rate, format_share
 from meshctl.tui.trends import Trend, Values
 from meshctl.tui.view import KEYS, TABS, Tab, View
 from meshctl.wire.top import TopRow, TopSnapshot

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from meshctl.figures import NOTHING, format_ms
 from meshctl.tui.cells import Span, Tone, clean
 from meshctl.tui.columns import Column
-from meshctl.tui.figures import NOTHING, format_ms
 from meshctl.wire.requests import SeenRequest
 
 KEPT = 1000

@@ -11,9 +11,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from meshctl.tui.cells import Line, Span, Tone, clean, pad, tone_of, width_of
-from meshctl.tui.columns import show_circuit
-from meshctl.tui.figures import (
+from meshctl.figures import (
     NOTHING,
     format_age,
     format_bytes,
@@ -23,6 +21,8 @@ from meshctl.tui.figures import (
     format_rate,
     format_share,
 )
+from meshctl.tui.cells import Line, Span, Tone, clean, pad, tone_of, width_of
+from meshctl.tui.columns import show_circuit
 from meshctl.tui.subjects import Subject
 from meshctl.tui.view import KEYS
 from meshctl.wire.models import InstanceStatus, MeshStatus, ServiceStatus, SidecarStatus

@@ -1,5 +1,6 @@
-"""Numbers as people read them: rates, shares, durations, sizes, ages, sparklines.  Pure.
+"""Numbers as people read them: rates, shares, durations, sizes, ages, sparklines.  Pure; a leaf.
 
+Commands and ``top`` write them alike.
 Enters: a number, or None for one that nobody knows.  Leaves: a short text, a dash for None.  A share is never rounded
 into a statement: below 1 it is not ``100%``, above 0 not ``0%``.
 """
@@ -7,7 +8,7 @@ into a statement: below 1 it is not ``100%``, above 0 not ``0%``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 NOTHING = "\N{EN DASH}"
 """What stands where there is no number: nothing happened, or nobody knows."""
@@ -42,7 +43,7 @@ def format_share(value: float | None) -> str:
 
 
 def format_ms(value: float | None) -> str:
-    """Milliseconds: ``0.8ms``, ``12ms``, ``1.2s``, ``34s``, ``3m``, ``2h``."""
+    """Milliseconds: ``0.8ms``, ``12ms``, ``1.23s``, ``34s``, ``3m``, ``2h``."""
     if value is None:
         return NOTHING
     if value < 9.95:
@@ -50,8 +51,8 @@ def format_ms(value: float | None) -> str:
     if value < 999.5:
         return f"{value:.0f}ms"
     seconds = value / 1000
-    if seconds < 9.95:
-        return f"{seconds:.1f}s"
+    if seconds < 9.995:
+        return f"{seconds:.2f}s"
     if seconds < 99.5:
         return f"{seconds:.0f}s"
     minutes = seconds / 60
@@ -84,6 +85,20 @@ def format_bytes(value: int | None) -> str:
     if value < 1000:
         return f"{value}B"
     return _scale(float(value), (("K", 1024.0), ("M", 1024.0**2), ("G", 1024.0**3), ("T", 1024.0**4)), step=1024.0)
+
+
+def format_byte_rate(value: float | None) -> str:
+    """Bytes a second: ``5B/s``, ``1.5kB/s``, ``2.0MB/s``."""
+    if value is None:
+        return NOTHING
+    if value < 999.5:
+        return f"{value:.0f}B/s"
+    return f"{_scale(value, (('k', 1e3), ('M', 1e6), ('G', 1e9), ('T', 1e12)), step=1e3)}B/s"
+
+
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Counts by name: ``200:95,503:5``."""
+    return ",".join(f"{name}:{count}" for name, count in sorted(counts.items())) or NOTHING
 
 
 def format_age(seconds: float | None) -> str:

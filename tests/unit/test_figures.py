@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.tui.figures import (
+from meshctl.figures import (
     NOTHING,
     draw_sparkline,
     format_age,
+    format_byte_rate,
     format_bytes,
     format_count,
+    format_counts,
     format_cpu,
     format_ms,
     format_rate,
@@ -51,8 +53,8 @@ def test_a_share_is_100_percent_only_when_all_is_well_and_0_only_when_nothing_is
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, NOTHING), (0.83, "0.8ms"), (9.96, "10ms"), (48.2, "48ms"), (999.6, "1.0s"), (1234.0, "1.2s"),
-     (34_000.0, "34s"), (180_000.0, "3m"), (7.2e6, "2h")],
+    [(None, NOTHING), (0.83, "0.8ms"), (9.96, "10ms"), (48.2, "48ms"), (999.6, "1.00s"), (1234.0, "1.23s"),
+     (9996.0, "10s"), (34_000.0, "34s"), (180_000.0, "3m"), (7.2e6, "2h")],
 )  # fmt: skip
 def test_durations(value: float | None, text: str) -> None:
     assert format_ms(value) == text
@@ -63,6 +65,19 @@ def test_durations(value: float | None, text: str) -> None:
 )
 def test_sizes(value: int | None, text: str) -> None:
     assert format_bytes(None if value is None else int(value)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, NOTHING), (5, "5B/s"), (999.4, "999B/s"), (1500, "1.5kB/s"), (2e6, "2.0MB/s"), (3e9, "3.0GB/s")],
+)
+def test_bytes_a_second(value: float | None, text: str) -> None:
+    assert format_byte_rate(value) == text
+
+
+def test_counts_are_sorted_by_name() -> None:
+    assert format_counts({"503": 5, "200": 95}) == "200:95,503:5"
+    assert format_counts({}) == NOTHING
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, NOTHING), (0.003, "0.3%"), (0.12, "12%"), (2.5, "250%")])
