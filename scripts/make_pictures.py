@@ -25,10 +25,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from meshctl.cli.rollout_view import draw_rollout, pick_past
 from meshctl.client.client import MeshClient
 from meshctl.tui.app import TopApp
 from meshctl.tui.reader import through_client
 from meshctl.wire.paths import locate
+from meshctl.wire.rollouts import ENDED
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "pictures"
@@ -59,6 +61,8 @@ TOP_PICTURES: tuple[tuple[str, tuple[int, int], tuple[str, ...]], ...] = (
 
 _ORDERS = ("examples/shop/place_orders.py", "--count", "400", "--rate", "8")
 _ORDERS_SECONDS = 45
+_TELLING = 5.0
+# Evidence that fills a part of its bar.
 
 
 def main() -> int:
@@ -76,6 +80,7 @@ def main() -> int:
                     shown[command] = _run(command, width, folder, environ)
                 _draw(name, width, [(command, shown[command]) for command in commands])
             _take_pictures_of_top(folder, environ)
+            _take_picture_of_rollout(folder, environ)
         finally:
             subprocess.run(["meshctl", "down", "-q"], cwd=folder, env=environ, check=True)
     return 0
@@ -120,6 +125,43 @@ def _take_pictures_of_top(folder: str, environ: dict[str, str]) -> None:
     finally:
         orders.terminate()
         orders.wait()
+
+
+def _take_picture_of_rollout(folder: str, environ: dict[str, str]) -> None:
+    """A version that fails, just before it is taken back, as ``meshctl canary watch`` draws it."""
+    topology = Path(folder) / "mesh.yaml"
+    text = topology.read_text(encoding="utf-8").replace("{LOYALTY_PERCENT: 10}", "{FAILURE_PERCENT: 20}")
+    topology.write_text(text.replace("    split: {v1: 90, v2: 10}", "    #"), encoding="utf-8")
+    subprocess.run(["meshctl", "-q", "up", "-d", "--wait", "--reset"], cwd=folder, env=environ, check=True)
+    words = ("frontend/orders", "-d", "{}", "--rps", "20", "--duration", "60s")
+    load = subprocess.Popen(["meshctl", "-q", "load", *words], cwd=folder, env=environ, stdout=subprocess.DEVNULL)
+    try:
+        steps = ("--steps", "10,25,50,100", "--interval", "1s", "--window", "10s", "--min-requests", "30")
+        subprocess.run(
+            ["meshctl", "-q", "canary", "start", "checkout", "v2", *steps], cwd=folder, env=environ, check=True
+        )
+        lines = asyncio.run(_watch_rollout(folder))
+    finally:
+        load.terminate()
+        load.wait()
+    console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(Text.assemble(("$ ", "bright_black"), ("meshctl canary watch checkout", "bold")))
+    for line in lines:
+        console.print(line, soft_wrap=False)
+    _write("canary", console.export_svg(title="meshctl", unique_id="canary"))
+
+
+async def _watch_rollout(folder: str) -> list[Text]:
+    """The lines of a rollout at the moment when much speaks against the version, and not yet enough."""
+    paths = locate(folder, environ=os.environ, uid=os.getuid())
+    async with MeshClient(paths.api_socket, directory=folder) as client:
+        async for status in client.rollouts.stream("checkout"):
+            verdict = status.verdict
+            if status.phase in ENDED or (verdict is not None and verdict.errors.evidence > _TELLING):
+                record = (await client.rollouts.history(number=status.number)).rollouts[0]
+                now = status.latest.time + 0.4 if status.latest is not None else status.since
+                return list(draw_rollout(status, now, 80, list(pick_past(record.decisions))))
+    sys.exit("the control plane ended before the rollout did")
 
 
 async def _take_picture(folder: str, size: tuple[int, int], keys: tuple[str, ...]) -> str:

@@ -28,6 +28,7 @@ GUIDES = [
             "load-balancing",
             "routing",
             "shifting-traffic",
+            "canary",
             "retries-and-timeouts",
             "metrics",
             "tap-and-logs",

@@ -169,7 +169,7 @@ class ControlPlane:
         """Wait until everything is ready and every sidecar synced, something failed, or time ran out."""
         try:
             async with asyncio.timeout(timeout):
-                await self._engine.wait_for(lambda: self._engine.stopping or self._is_up() or self._has_failed())
+                await self._engine.wait_for(lambda: self._engine.stopping or self._is_ready() or self._has_failed())
         except TimeoutError:
             seen = self._engine.observe()
             waiting = list(find_waiting(seen)) if seen is not None else ["no topology was applied"]
@@ -281,6 +281,10 @@ class ControlPlane:
 
     def _has_failed(self) -> bool:
         return bool(self._failures.find())
+
+    def _is_ready(self) -> bool:
+        # Whoever waits finds the rollouts that the topology names under way.
+        return self.declared.begun and self._is_up()
 
     def _is_up(self) -> bool:
         seen = self._engine.observe()

@@ -29,6 +29,8 @@ class DeclaredRollouts:
         self._engine = engine
         self._rollouts = rollouts
         self._waiting: asyncio.Task[None] | None = None
+        self.begun = True
+        """Whether nothing that was announced is still to begin."""
 
     def announce(self, author: str, is_ready: Callable[[], bool]) -> tuple[str, ...]:
         """Begin what is new once ``is_ready``; says what that is, a line for each service."""
@@ -36,6 +38,7 @@ class DeclaredRollouts:
             self._waiting.cancel()
             self._waiting = None
         new = [f"{service.name}: {rules.version} is rolled out when all is ready" for service, rules in self.find_new()]
+        self.begun = not new
         if new:
             self._waiting = self._engine.spawn("declared rollouts", self._begin(author, is_ready))
         return tuple(new)
@@ -68,3 +71,5 @@ class DeclaredRollouts:
                 hint = f" ({error.hint})" if error.hint else ""
                 message = f"{rules.version} is not rolled out: {error.message}{hint}"
                 self._engine.parts.events.add("rollout.refused", service.name, message, "warning")
+        self.begun = True
+        self._engine.notify()
