@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.figures import Figure
 from meshctl.canary.machine import begin, step
 from meshctl.canary.model import Applied, Counts, Rollout, Sample, Settings, Tick
 from meshctl.canary.statistics import TAIL, allowed_ms
@@ -214,9 +215,7 @@ def report(settings: Sequence[Setting], runs: int, seed: int) -> Iterator[tuple[
         judged = [run.judged for run in found if run.judged is not None]
         plain = [run.plain for run in found if run.plain is not None]
         share = len(judged) / runs
-        # A good version may be taken back with a probability of 1%: five standard deviations beyond that is a defect.
-        most = 0.01 + 5 * math.sqrt(0.01 * 0.99 / runs)
-        holds = share <= most if setting.good else share >= 0.95
+        holds = share <= _most_false(runs) if setting.good else share >= 0.95
         late = [seconds - setting.worse_from for seconds in judged]
         plainly = "" if setting.steps else f"{100 * len(plain) / runs:5.1f}%"
         median = f"{statistics.median(late):5.0f} s" if share > 0.5 else "      -"
@@ -224,6 +223,30 @@ def report(settings: Sequence[Setting], runs: int, seed: int) -> Iterator[tuple[
         mark = "ok  " if holds else "OVER"
         words = f"{kind:<5} rolled back {100 * share:5.1f}%  after {median}   plain rule {plainly:>7}   n={runs}"
         yield f"{mark} {setting.name:<26} {words}", holds
+
+
+def measure_judge(runs: int, seed: int = 1) -> Iterator[Figure]:
+    """The figures for ``make bench``: how often a good version is taken back, and how soon a bad one."""
+    for name in _BRIEFLY:
+        setting = next(each for each in SETTINGS if each.name == name)
+        found = [simulate(setting, random.Random(f"{seed} {run} {name}"), plain=setting.good) for run in range(runs)]
+        judged = [run.judged for run in found if run.judged is not None]
+        if setting.good:
+            plain = sum(run.plain is not None for run in found)
+            note = f"{len(judged)} of {runs} runs of 30 minutes; the plain rule {plain}"
+            yield Figure(f"canary: {name}, rolled back", len(judged) / runs, _most_false(runs), "", note)
+        else:
+            # What was not found at all was not found in time either.
+            seconds = sorted(judged + [float(setting.seconds)] * (runs - len(judged)))
+            yield Figure(f"canary: {name}, time to rollback", statistics.median(seconds), 300, "s", f"{runs} runs")
+
+
+_BRIEFLY = ("same, 50 rps, 10%", "at the bounds", "errors 1% to 5%", "twice as slow")
+
+
+def _most_false(runs: int) -> float:
+    """A good version may be taken back with a probability of 1%: five standard deviations beyond that is a defect."""
+    return round(0.01 + 5 * math.sqrt(0.01 * 0.99 / runs), 3)
 
 
 def main(words: Sequence[str] | None = None) -> int:

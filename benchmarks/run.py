@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.bare import bare_pair
+from benchmarks.canary_simulation import measure_judge
 from benchmarks.figures import Figure
 from benchmarks.load import drive
 from benchmarks.mesh import APP, app, folder_for_mesh, meshctl, status, write_topology
@@ -239,6 +240,7 @@ def main() -> int:
         lambda: measure_reading(5 if quick else 20, 3 if quick else 15, 1000 if quick else 2000),
         lambda: measure_startup(1 if quick else 3),
         lambda: measure_route_change(10 if quick else 200),
+        lambda: measure_judge(10 if quick else 60),
         lambda: measure_shift(10 if quick else 100, (2, 10) if quick else (2, 10, 20, 40)),
     )
     for part in parts:

@@ -4,8 +4,8 @@ Enters: requests and bad ones of two versions, tick by tick.  Leaves: one number
 version is no worse, is above any ``1/a`` at any time with a probability of at most ``a``.  docs/canary-statistics.md
 derives it.  Sums are in logarithms.
 
-Sources: Ville's inequality, as in Shafer and Vovk, Game-Theoretic Foundations (2019), chapter 2; Lindon and Malek,
-arXiv 2011.03567, for tests of ratios of counts; Shin, Ramdas and Rinaldo, arXiv 2203.03532, for starting over.
+Sources: Ville's inequality, as in Ramdas, Grünwald, Vovk and Shafer, arXiv 2210.01948; Lindon and Malek, arXiv
+2011.03567, for tests of ratios of counts; Shin, Ramdas and Rinaldo, arXiv 2203.03532, for starting over.
 """
 
 from __future__ import annotations
