@@ -202,6 +202,7 @@ PAST = [
     make_decision(3, time=T0 + 30, event="tick", phase="shifting", weight=10, why="no worse at 5%: on to 10%"),
     make_decision(4, time=T0 + 31, event="applied", phase="running", weight=10, why="at 10%"),
     make_decision(5, time=T0 + 41, weight=10),
+    make_decision(6, time=T0 + 42, event="restarted", weight=10, why="the control plane was away"),
 ]
 
 
@@ -233,7 +234,7 @@ def test_a_rollout_is_drawn_as_wide_as_the_terminal(width: int, update_golden: b
 
 
 def test_the_past_leaves_out_what_changed_nothing() -> None:
-    assert [decision.number for decision in view.pick_past(PAST)] == [1, 3]
+    assert [decision.number for decision in view.pick_past(PAST)] == [1, 3, 6]
 
 
 def test_a_watch_goes_on_with_the_next_control_plane_and_knows_its_rollout(

@@ -100,11 +100,15 @@ def draw_rollout(status: RolloutStatus, now: float, width: int, past: Sequence[R
 
 
 def pick_past(decisions: Iterable[RolloutDecision]) -> Iterator[RolloutDecision]:
-    """The decisions that changed the phase or the weight, oldest first; not that a weight came into effect."""
+    """The decisions that changed the phase or the weight, oldest first, and what came from without: a restart, say.
+
+    Not that a weight came into effect, which was told when it was decided.
+    """
     before: tuple[str, int] | None = None
     for decision in decisions:
         here = (decision.phase, decision.weight)
-        if before != here and (decision.event != "applied" or decision.phase != "running"):
+        changed = before != here and (decision.event != "applied" or decision.phase != "running")
+        if changed or decision.event not in ("tick", "applied"):
             yield decision
         before = here
 

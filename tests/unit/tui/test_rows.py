@@ -10,7 +10,7 @@ from tests.fakes.mesh_reader import make_history, make_metrics, make_policies, m
 
 from meshctl.tui import view
 from meshctl.tui.cells import plain_text
-from meshctl.tui.columns import name_part
+from meshctl.tui.columns import TABLES, Item, name_part
 from meshctl.tui.frame import Connection, draw_header, draw_keys, draw_notes, draw_place, line_width
 from meshctl.tui.pages import can_open, list_items, row_of, subject_of
 from meshctl.tui.requests import KEPT, Requests, TapRow, describe_request
@@ -19,7 +19,7 @@ from meshctl.tui.subjects import Subject
 from meshctl.tui.texts import describe, write_yaml
 from meshctl.tui.trends import read_trend
 from meshctl.tui.view import TABS, View
-from meshctl.wire.models import decode, encode
+from meshctl.wire.models import RolloutNote, decode, encode
 from meshctl.wire.top import TopSnapshot
 
 SNAPSHOT = build_snapshot(make_status(), make_metrics())
@@ -39,6 +39,22 @@ def test_a_service_adds_up_its_instances_without_sidecars() -> None:
     assert (row.cpu, row.memory, row.restarts, row.version) == (0.12, 88 * 2**20, 1, "v1,v2")
     assert row.weights == {"v1": 90, "v2": 10}
     assert [version.weights for version in SNAPSHOT.versions[:2]] == [{"v1": 90}, {"v2": 10}]
+
+
+def test_a_rollout_is_told_where_the_weights_are() -> None:
+    for phase, word in (("running", "rollout"), ("rolling_back", "rolling back")):
+        note = RolloutNote(number=3, version="v2", phase=phase, weight=10, why="at 10%")
+        status = make_status()
+        services = [msgspec.structs.replace(status.services[0], rollout=note), *status.services[1:]]
+        changed = msgspec.structs.replace(status, services=services)
+        snapshot = build_snapshot(changed, make_metrics())
+        shown = [
+            next(column for column in TABLES[tab] if column.key == "weight").show(Item(key=tab, row=row)).text
+            for tab, row in (("services", snapshot.services[0]), *(("versions", row) for row in snapshot.versions[:2]))
+        ]
+        assert shown == [f"90/10% {word}", "90%", f"10% {word}"]
+        told = [plain_text(line) for line in describe(CHECKOUT, None, changed, None, window_s=10.0)]
+        assert any(line.endswith(f"3 to v2, {phase.replace('_', ' ')} at 10%: at 10%") for line in told)
 
 
 def test_the_total_is_of_all_edges_and_unknown_without_requests() -> None:
