@@ -28,7 +28,7 @@ from rich.text import Text
 from meshctl.cli.rollout_view import draw_rollout, pick_past
 from meshctl.client.client import MeshClient
 from meshctl.tui.app import TopApp
-from meshctl.tui.reader import through_client
+from meshctl.tui.reader import tap_through_client, through_client
 from meshctl.wire.paths import locate
 from meshctl.wire.rollouts import ENDED
 
@@ -59,7 +59,10 @@ TOP_PICTURES: tuple[tuple[str, tuple[int, int], tuple[str, ...]], ...] = (
 )
 """(name, columns and lines, keys that are pressed first)."""
 
-_ORDERS = ("examples/shop/place_orders.py", "--count", "400", "--rate", "8")
+_REQUESTS = ("top-requests", (120, 22), "meshctl circuit open recommendations")
+"""(name, columns and lines, what is done before so that there is something to see)."""
+
+_ORDERS = ("examples/shop/place_orders.py", "--count", "520", "--rate", "8")
 _ORDERS_SECONDS = 45
 _TELLING = 5.0
 # Evidence that fills a part of its bar.
@@ -122,6 +125,9 @@ def _take_pictures_of_top(folder: str, environ: dict[str, str]) -> None:
             orders.wait(_ORDERS_SECONDS)  # so that there is something to see in the sparklines
         for name, size, keys in TOP_PICTURES:
             _write(name, asyncio.run(_take_picture(folder, size, keys)))
+        name, size, command = _REQUESTS
+        subprocess.run(command.split(), cwd=folder, env=environ, check=True)
+        _write(name, asyncio.run(_take_picture(folder, size, ("4",), requests=120)))
     finally:
         orders.terminate()
         orders.wait()
@@ -164,12 +170,14 @@ async def _watch_rollout(folder: str) -> list[Text]:
     sys.exit("the control plane ended before the rollout did")
 
 
-async def _take_picture(folder: str, size: tuple[int, int], keys: tuple[str, ...]) -> str:
+async def _take_picture(folder: str, size: tuple[int, int], keys: tuple[str, ...], *, requests: int = 0) -> str:
     paths = locate(folder, environ=os.environ, uid=os.getuid())
+
+    def make_client() -> MeshClient:
+        return MeshClient(paths.api_socket, directory=folder)
+
     app = TopApp(
-        connect=through_client(lambda: MeshClient(paths.api_socket, directory=folder)),
-        orphans=lambda: False,
-        window=10.0,
+        connect=through_client(make_client), orphans=lambda: False, window=10.0, tap=tap_through_client(make_client)
     )
     async with app.run_test(size=size) as pilot:
         while app.snapshot is None or app.history is None:
@@ -177,6 +185,8 @@ async def _take_picture(folder: str, size: tuple[int, int], keys: tuple[str, ...
         await pilot.pause()
         await pilot.press(*keys)
         await pilot.pause()
+        while app.requests.seen < requests:
+            await pilot.pause(0.1)
         return app.export_screenshot(title="meshctl top")
 
 

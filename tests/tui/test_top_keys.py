@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.fakes.mesh_reader import FakeMesh, make_row
+from tests.fakes.taps import make_summary
 from tests.support.top_screen import open_top, read_screen, top_of, until
 from textual.widgets import RichLog
 
 from meshctl.errors import NotRunningError
+from meshctl.tui import live_requests
 from meshctl.tui.app import INTERRUPTED
 from meshctl.tui.grid import Grid
 from meshctl.tui.requests import TapRow
 from meshctl.tui.screens import LogScreen, TextScreen
 from meshctl.tui.subjects import Subject
 from meshctl.tui.view import KEYS, View
+from meshctl.wire.requests import TapSummary
 
 CHECKOUT = Subject(kind="service", service="checkout")
 
@@ -255,6 +258,52 @@ async def test_a_tap_runs_only_while_its_tab_is_shown() -> None:
         assert "waiting for requests" in read_screen(pilot)
         await pilot.press("1")
         await until(pilot, lambda: taps == ["begun", "ended"])
+
+
+async def test_what_was_left_out_and_who_is_silent_is_told() -> None:
+    async def tap() -> AsyncIterator[TapRow | TapSummary]:
+        yield make_summary(passed=1240, reported=40, silent=["cart"])
+        await asyncio.Event().wait()
+
+    async with open_top(FakeMesh(), tap=tap, start=View(tab="requests")) as pilot:
+        await until(pilot, lambda: "1,200 more passed: a sidecar reports at most 100 a second" in read_screen(pilot))
+        assert "no reports yet of: cart" in read_screen(pilot)
+
+
+async def test_the_bar_beside_many_rows_hides_nothing_of_the_last_column() -> None:
+    async def tap() -> AsyncIterator[TapRow]:
+        for number in range(50):
+            yield TapRow(
+                time=float(number),
+                source="recommendations",
+                destination="recommendations",
+                method="GET",
+                path="/a/long/path/that/takes/room",
+                status=200,
+                duration_ms=12.0,
+            )
+        await asyncio.Event().wait()
+
+    async with open_top(FakeMesh(), size=(80, 24), tap=tap, start=View(tab="requests")) as pilot:
+        await until(pilot, lambda: "12ms" in read_screen(pilot))
+        assert "DURATION" in read_screen(pilot)
+
+
+async def test_a_tap_goes_on_with_the_next_control_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_requests, "_REST", 0.0)
+    begun = 0
+
+    async def tap() -> AsyncIterator[TapRow]:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise NotRunningError("the control plane ended")
+        yield TapRow(time=0.0, source="a", destination="b", method="GET", path="/on", status=200, duration_ms=1.0)
+        await asyncio.Event().wait()
+
+    async with open_top(FakeMesh(), tap=tap, start=View(tab="requests")) as pilot:
+        await until(pilot, lambda: "/on" in read_screen(pilot))
+        assert "no live requests" not in read_screen(pilot)
 
 
 async def test_a_tap_that_fails_is_told_of() -> None:

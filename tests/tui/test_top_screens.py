@@ -56,7 +56,7 @@ async def test_a_screen_shows_what_it_showed(name: str, size: str, update_golden
     async with open_top(FakeMesh(), size=SIZES[size], tap=tap) as pilot:
         await pilot.press(*STEPS[name])
         if name == "requests":
-            await until(pilot, lambda: top_of(pilot)._shown_requests == 2)
+            await until(pilot, lambda: top_of(pilot).requests.seen == 2 and not top_of(pilot).requests.has_news)
         await pilot.pause()
         found = read_screen(pilot)
     path = GOLDEN / f"{name}-{size}.txt"

@@ -6,8 +6,7 @@ Enters: figures from a ``Feed``, live requests from a ``Tap``, keys.  Leaves: a 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import App
@@ -24,11 +23,12 @@ from meshctl.tui.cells import Span
 from meshctl.tui.columns import TABLES, Column, Item
 from meshctl.tui.feed import Feed
 from meshctl.tui.grid import Grid
+from meshctl.tui.live_requests import LiveRequests
 from meshctl.tui.main_screen import FilterInput, MainScreen
 from meshctl.tui.pages import can_open, list_items, row_of, subject_of
 from meshctl.tui.reader import Connect
 from meshctl.tui.requests import COLUMNS as REQUEST_COLUMNS
-from meshctl.tui.requests import Numbered, Requests, Tap, describe_request
+from meshctl.tui.requests import Numbered, Tap, describe_request
 from meshctl.tui.rows import build_snapshot
 from meshctl.tui.screens import LogScreen, TextScreen, make_text_screen
 from meshctl.tui.styles import to_block, to_text
@@ -88,21 +88,17 @@ class TopApp(App[int], inherit_bindings=False):
         self.feed = Feed(connect, changed=self._take, orphans=orphans, window=window)
         self.snapshot: TopSnapshot | None = None
         self.history: History | None = None
-        self.requests = Requests()
-        self.tap_error = ""
+        self.requests = LiveRequests(tap)
         self.bug: BaseException | None = None
-        self._tap = tap
         self._begun = False
-        self._tapping = False
-        self._shown_requests = -1
-        self._held_requests: tuple[Numbered, ...] | None = None
         self._table: Table | None = None
+        self._scrolls = False
         self._drawn: dict[str, object] = {}
 
     @property
     def tabs(self) -> tuple[Tab, ...]:
         """The tabs that there are."""
-        return tuple(tab for tab in TABS if tab != "requests" or self._tap is not None)
+        return tuple(tab for tab in TABS if tab != "requests" or self.requests.can_be_tapped)
 
     def get_default_screen(self) -> Screen[Any]:
         """The tables."""
@@ -201,7 +197,7 @@ class TopApp(App[int], inherit_bindings=False):
     def action_pause(self) -> None:
         """Hold the figures still, or go on."""
         self.view = view.toggle_pause(self.view)
-        self._held_requests = self.requests.rows() if self.view.paused else None
+        self.requests.hold(held=self.view.paused)
         if not self.view.paused:
             self._take()
         self._draw()
@@ -276,28 +272,14 @@ class TopApp(App[int], inherit_bindings=False):
             self._draw()
 
     def _tick_requests(self) -> None:
-        wanted = self._tap is not None and self.view.table == "requests"
-        if wanted and not self._tapping and self.feed.link == "live":
-            self._tapping = True
-            self.run_worker(self._read_requests(), name="tap", group="tap", exclusive=True)
-        elif not wanted and self._tapping:
+        wanted = self.requests.can_be_tapped and self.view.table == "requests"
+        if wanted and not self.requests.running and self.feed.link == "live":
+            self.run_worker(self.requests.read(), name="tap", group="tap", exclusive=True)
+        elif not wanted and self.requests.running:
             # A tap costs nothing while nobody looks.
             self.workers.cancel_group(self, "tap")
-            self._tapping = False
-        if wanted and self._shown_requests != self.requests.seen:
+        if wanted and self.requests.has_news:
             self._draw()
-
-    async def _read_requests(self) -> None:
-        assert self._tap is not None
-        try:
-            async with aclosing(cast("Any", self._tap())) as rows:
-                async for row in rows:
-                    self.requests.add(row)
-            self.tap_error = ""
-        except MeshctlError as error:
-            self.tap_error = error.message
-        finally:
-            self._tapping = False
 
     def _read_logs(self, sources: tuple[str, ...], sidecars: bool) -> AsyncIterator[LogLine]:  # noqa: FBT001 - a switch
         return self.feed.reader.logs(sources, sidecars=sidecars)
@@ -309,7 +291,7 @@ class TopApp(App[int], inherit_bindings=False):
             return
         width = self.size.width
         connection = frame.Connection(link=self.feed.link, message=self.feed.message, silence=self.feed.silence)
-        table = self._arrange(width)
+        table = self._arrange(width - self._scrolls)
         self._put("header", to_text(frame.draw_header(self.snapshot, connection, self.view, width)))
         self._put("place", to_text(frame.draw_place(self.view, self.tabs, width)))
         self._draw_trends(width)
@@ -319,12 +301,17 @@ class TopApp(App[int], inherit_bindings=False):
             )
         )
         if self.view.table == "requests":
-            notes = [(Span(text, "dim"),) for text in self._request_notes()] + notes
+            notes = [(Span(text, "dim"),) for text in self.requests.notes()] + notes
         self._put("notes", to_block(tuple(notes)), hide=not notes)
         self._put("keys", to_text(frame.draw_keys(self.view, width)))
         newest_first = self.view.table == "requests" and self._grid.cursor == 0
         self._grid.show(table, follow=not newest_first)
         self._table = table
+        scrolls = len(table.rows) + 1 > self._grid.size.height > 0
+        if scrolls != self._scrolls:
+            # The bar beside rows that do not all fit takes a column.
+            self._scrolls = scrolls
+            self.call_after_refresh(self._draw)
 
     def _draw_trends(self, width: int) -> None:
         subject = self.view.subject
@@ -336,16 +323,7 @@ class TopApp(App[int], inherit_bindings=False):
 
     def _arrange(self, width: int) -> Table:
         if self.view.table == "requests":
-            self._shown_requests = self.requests.seen
-            rows = self.requests.rows() if self._held_requests is None else self._held_requests
-            return arrange(
-                REQUEST_COLUMNS,
-                rows,
-                key=lambda row: row.key,
-                sort=self.view.sort,
-                filter_text=self.view.filter_text,
-                width=width,
-            )
+            return self.requests.arrange(self.view.sort, self.view.filter_text, width)
         return arrange(
             TABLES[self.view.table],
             self._items(),
@@ -364,13 +342,6 @@ class TopApp(App[int], inherit_bindings=False):
         part = self._main.query_one(f"#{name}", Static)
         part.display = not hide
         part.update(text)
-
-    def _request_notes(self) -> list[str]:
-        if self.tap_error:
-            return [f"no live requests: {self.tap_error}"]
-        if not self.requests.seen:
-            return ["waiting for requests: none came since this tab was opened"]
-        return [f"{self.requests.seen} requests seen, the last {len(self.requests.rows())} are kept"]
 
     # What the view is about.
 
@@ -411,9 +382,7 @@ class TopApp(App[int], inherit_bindings=False):
         return self.view.subject if found is None else subject_of(found)
 
     def _request(self) -> Numbered | None:
-        key = self._grid.cursor_key
-        rows = self.requests.rows() if self._held_requests is None else self._held_requests
-        return next((row for row in rows if row.key == key), None)
+        return self.requests.find(self._grid.cursor_key)
 
     def _log_sources(self) -> tuple[str, ...]:
         if self.view.table == "requests":

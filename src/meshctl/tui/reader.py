@@ -10,6 +10,7 @@ from meshctl.tui.requests import Tap, TapRow, make_row
 from meshctl.wire.metrics import History, Metrics
 from meshctl.wire.models import LogLine, MeshStatus
 from meshctl.wire.policies import PolicyList
+from meshctl.wire.requests import TapSummary
 from meshctl.wire.taps import TapQuery
 
 if TYPE_CHECKING:
@@ -96,11 +97,13 @@ def through_client(make: Callable[[], MeshClient]) -> Connect:
 def tap_through_client(make: Callable[[], MeshClient]) -> Tap:
     """How to tap every request, as its caller sees it, through a new client each time."""
 
-    async def tap() -> AsyncIterator[TapRow]:
+    async def tap() -> AsyncIterator[TapRow | TapSummary]:
         everything = TapQuery(to=[], source=[], side="caller", path="", methods=[], statuses=[], minimum_ms=0.0)
         async with make() as client:
             async for item in client.taps.tap(everything):
                 if item.request is not None:
                     yield make_row(item.request)
+                if item.summary is not None:
+                    yield item.summary
 
     return tap

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from meshctl.figures import NOTHING, format_ms
 from meshctl.tui.cells import Span, Tone, clean
 from meshctl.tui.columns import Column
-from meshctl.wire.requests import SeenRequest
+from meshctl.wire.requests import SeenRequest, TapSummary
 
 KEPT = 1000
 """How many requests the tab holds."""
@@ -57,8 +57,8 @@ def make_row(request: SeenRequest) -> TapRow:
     )
 
 
-Tap = Callable[[], AsyncIterator[TapRow]]
-"""Starts to tap; ends when the iterator is closed."""
+Tap = Callable[[], AsyncIterator[TapRow | TapSummary]]
+"""Starts to tap: requests, and how much of the traffic they are; ends when the iterator is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +157,10 @@ COLUMNS: tuple[Column[Numbered], ...] = (
     Column(
         key="reason",
         title="REASON",
-        show=lambda r: Span(clean(r.row.reason), "warn"),
+        show=lambda r: Span(clean(r.row.reason), "warn" if r.row.reason else "plain"),
         value=lambda r: r.row.reason or None,
-        drop=1,
+        # The most telling of all where there is any: other columns are narrowed for it.
+        when=lambda r: bool(r.row.reason),
         width=10,
     ),
 )
