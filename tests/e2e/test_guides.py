@@ -31,6 +31,7 @@ GUIDES = [
             "canary",
             "retries-and-timeouts",
             "metrics",
+            "tracing",
             "tap-and-logs",
         )
     ),
