@@ -8,6 +8,7 @@ from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.envoy.filters import switch_on
+from meshctl.envoy.filters.header_mutation import ASK_HEADER
 from meshctl.envoy.pb import CACHED
 from meshctl.envoy.route_actions import build_redirect, build_reply, change_headers
 from meshctl.envoy.route_matches import build_match
@@ -23,6 +24,7 @@ def build_route_table(table: RouteTable) -> Any:
         virtual_hosts=[_virtual_host(host) for host in table.virtual_hosts],
         # Clusters come and go by CDS; the order of pushes keeps routes behind them.
         validate_clusters=pb.bool_value(False),
+        request_headers_to_remove=[ASK_HEADER],
     )
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
-from meshctl.envoy.tracing import SAMPLED_KEY
+from meshctl.envoy.tracing import HEEDED_KEY, SAMPLED_KEY
 from meshctl.plan.policies.telemetry import REPORTED_PER_SECOND, TelemetryPlan
 
 RUNTIME_LAYER = "meshctl"
@@ -34,6 +34,8 @@ SAMPLE_BUCKET = "access-log/sample"
 FAILED_BUCKET = "access-log/failed"
 
 _FULL = 100
+_PER_TEN_THOUSAND = 100
+# Of a million.
 
 
 @lru_cache(maxsize=pb.CACHED)
@@ -50,7 +52,9 @@ def build_runtime(plan: TelemetryPlan) -> Any:
         LOG_SAMPLE: _FULL if plan.access_log == "sampled" else 0,
         LOG_FAILED: _FULL if plan.access_log in ("sampled", "errors") else 0,
         LOG_SLOW_MS: plan.slow_ms,
-        SAMPLED_KEY: {"numerator": plan.sampled, "denominator": "MILLION"},
+        # Envoy draws a number up to ten thousand, whatever it is a share of.
+        SAMPLED_KEY: {"numerator": round(plan.sampled / _PER_TEN_THOUSAND), "denominator": "TEN_THOUSAND"},
+        HEEDED_KEY: _FULL if plan.sampled else 0,
     }
     layer = pb.struct_pb2.Struct()
     layer.update(values)

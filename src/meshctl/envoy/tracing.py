@@ -23,6 +23,9 @@ COLLECTOR_CLUSTER = "collector"
 SAMPLED_KEY = "tracing.random_sampling"
 """The runtime value, Envoy's own, that holds the share of requests of which spans are made."""
 
+HEEDED_KEY = "tracing.client_enabled"
+"""The same for whether the decision of a request that brings a trace context is heeded (``header_mutation``)."""
+
 TRACES_PATH = "/v1/traces"
 
 MAX_WAITING = 1024

@@ -101,6 +101,9 @@ def _sidecar(mesh: Mesh, service: str, around: Surroundings) -> InstanceSpec:
         "--disable-hot-restart",
         "--log-level",
         "warning",
+        # While there is no control plane nobody takes spans, which is no line of log twice a second.
+        "--component-log-level",
+        "tracing:critical",
         "--log-format",
         "%l %n: %v",
         "--drain-time-s",

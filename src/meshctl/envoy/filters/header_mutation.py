@@ -14,6 +14,11 @@ from meshctl.plan.model import HttpListener
 from meshctl.plan.policies.timeouts import DEADLINE_HEADER, TOLD_HEADER, HeedDeadline, KeepDeadline
 
 NAME = "envoy.filters.http.header_mutation"
+
+ASK_HEADER = "x-client-trace-id"
+"""By this, whatever it holds, a client asks Envoy for a trace; it goes no further than the sidecar. Source:
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-client-trace-id"""
+
 _WHOLE = "x-envoy-upstream-rq-timeout-ms"
 _UNTIL_ANSWER = "x-envoy-upstream-rq-per-try-timeout-ms"
 
@@ -42,13 +47,20 @@ def build_early(listener: HttpListener) -> Any:
 
     Envoy takes a caller's ``x-envoy-`` headers away unless its address counts as internal, which depends on what
     ``x-forwarded-for`` holds. So what is said of a deadline is copied first. The gateway believes nobody.
+
+    A request that brings a trace context is recorded or not as that says: the header by which a client asks for a
+    trace makes Envoy heed it, whatever the share is; without, it would record only what both choose. At the gateway the
+    share holds for all.
     """
     told = pb.mutation_rules_pb2.HeaderMutation()
+    traced = pb.mutation_rules_pb2.HeaderMutation()
     if listener.role == "gateway":
         told.remove = TOLD_HEADER
+        traced.remove = ASK_HEADER
     else:
         told.append.CopyFrom(_copy(DEADLINE_HEADER, TOLD_HEADER))
-    config = pb.early_header_mutation_pb2.HeaderMutation(mutations=[told])
+        traced.append.CopyFrom(_copy("traceparent", ASK_HEADER))
+    config = pb.early_header_mutation_pb2.HeaderMutation(mutations=[told, traced])
     return pb.extension_pb2.TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=pb.any_of(config)
     )
