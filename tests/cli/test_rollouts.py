@@ -17,7 +17,7 @@ from tests.cli.conftest import RunCli, ServedMesh
 from tests.fakes.backend import make_status
 from tests.fakes.rollouts import T0, make_decision, make_finding, make_rollout, make_verdict
 
-from meshctl.cli import following
+from meshctl.cli import following, rollouts
 from meshctl.cli import rollout_view as view
 from meshctl.cli.rollouts import read_steps
 from meshctl.errors import ConflictError, NotRunningError, UsageError
@@ -242,19 +242,19 @@ def test_a_watch_goes_on_with_the_next_control_plane_and_knows_its_rollout(
 ) -> None:
     """Another rollout may be the newest by then: what is told is the end of the one that was watched."""
     monkeypatch.setattr(following, "has_leftovers", lambda _paths: True)
-    rollouts = served.backend.rollouts
-    first, turns = rollouts.stream, 0
+    fake = served.backend.rollouts
+    first, turns = fake.stream, 0
 
     def stream(service: str, interval: float = 1.0) -> AsyncIterator[RolloutStatus]:
         nonlocal turns
         turns += 1
         if turns == 1:
             return dying(first(service, interval))
-        rollouts.rollouts["checkout"] = make_rollout(number=4)
-        rollouts.replaced = make_rollout(phase="cancelled", why="replaced by rollout 4 to v3", ended_at=T0 + 60)
+        fake.rollouts["checkout"] = make_rollout(number=4)
+        fake.replaced = make_rollout(phase="cancelled", why="replaced by rollout 4 to v3", ended_at=T0 + 60)
         return first(service, interval)
 
-    monkeypatch.setattr(rollouts, "stream", stream)
+    monkeypatch.setattr(fake, "stream", stream)
     done = run_cli("canary", "watch", "checkout")
     assert (done.code, turns) == (1, 2)
     assert done.stdout.splitlines()[-1].endswith("cancelled at 10%: replaced by rollout 4 to v3")
@@ -281,6 +281,20 @@ def test_ctrl_c_leaves_the_rollout_alone(served: ServedMesh) -> None:
     assert watching.returncode == 130
     assert said == "the rollout of checkout goes on; `meshctl canary watch checkout` shows it again\n"
     assert served.backend.rollouts.rollouts["checkout"].phase == "running"
+
+
+def test_ctrl_c_while_instances_come_up_says_that_it_goes_on(
+    served: ServedMesh, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "ask", interrupted)
+    done = run_cli("canary", "start", "checkout", "v2")
+    assert done.code == 130
+    assert done.stderr == "what was asked for goes on; `meshctl canary status checkout` shows how it stands\n"
+    assert served.backend.asked == []
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_status_tells_of_a_rollout_under_way(served: ServedMesh, run_cli: RunCli) -> None:

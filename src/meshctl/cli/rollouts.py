@@ -134,7 +134,7 @@ def start(
         replace=replace,
         force=force,
     )
-    found = ask(find_project(ctx), lambda client: client.rollouts.start(request))
+    found = _begin(ctx, service, lambda client: client.rollouts.start(request))
     _tell_begun(ctx, found, watch=watch, output=output)
 
 
@@ -238,7 +238,7 @@ def retry(
     from meshctl.wire.rollouts import ChangeRequest  # noqa: PLC0415 - loaded when it is sent
 
     request = ChangeRequest(service=service, author=author_of("canary retry"), reason=reason)
-    found = ask(find_project(ctx), lambda client: client.rollouts.retry(request))
+    found = _begin(ctx, service, lambda client: client.rollouts.retry(request))
     _tell_begun(ctx, found, watch=watch, output=output)
 
 
@@ -308,6 +308,23 @@ def confirm(ctx: typer.Context, question: str, *, yes: bool) -> None:
 
 def _seconds(text: str, option: str) -> float | None:
     return parse_duration(text, option=option) if text else None
+
+
+def _begin(ctx: typer.Context, service: str, send: Callable[[MeshClient], Awaitable[RolloutStatus]]) -> RolloutStatus:
+    """Begin a rollout, and tell how its instances come up; after Ctrl+C it goes on."""
+    from meshctl.cli.starting import tell_starting  # noqa: PLC0415 - rich is loaded when something is printed
+
+    screen = make_screen(ctx)
+
+    async def converse(client: MeshClient) -> RolloutStatus:
+        async with tell_starting(client, screen, service, interrupted="leaves it to itself"):
+            return await send(client)
+
+    try:
+        return ask(find_project(ctx), converse)
+    except KeyboardInterrupt:
+        screen.say(f"what was asked for goes on; `meshctl canary status {service}` shows how it stands")
+        raise
 
 
 def _tell_begun(ctx: typer.Context, found: RolloutStatus, *, watch: bool, output: Output) -> None:

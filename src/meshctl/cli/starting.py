@@ -29,12 +29,17 @@ _REFRESH = 0.25
 
 
 @contextlib.asynccontextmanager
-async def tell_starting(client: MeshClient, screen: Screen, service: str) -> AsyncIterator[None]:
-    """Tell how instances of a service come up while the block runs; says nothing when it takes no time."""
+async def tell_starting(
+    client: MeshClient, screen: Screen, service: str, *, interrupted: str = "gives up"
+) -> AsyncIterator[None]:
+    """Tell how instances of a service come up while the block runs; says nothing when it takes no time.
+
+    ``interrupted`` says what Ctrl+C does.
+    """
     if screen.quiet:
         yield
         return
-    task = asyncio.ensure_future(_tell(client, screen, service, read_clock()))
+    task = asyncio.ensure_future(_tell(client, screen, service, read_clock(), interrupted))
     try:
         yield
     finally:
@@ -43,13 +48,15 @@ async def tell_starting(client: MeshClient, screen: Screen, service: str) -> Asy
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _tell(client: MeshClient, screen: Screen, service: str, since: float) -> None:
+async def _tell(client: MeshClient, screen: Screen, service: str, since: float, interrupted: str) -> None:
     await asyncio.sleep(_PATIENCE if screen.err.is_terminal else _LONG)
     if not screen.err.is_terminal:
         await _tell_events(client, screen, service, since)
         return
     with Live(console=screen.err, auto_refresh=False, transient=True) as live:
-        await asyncio.gather(_tell_events(client, screen, service, since), _redraw(client, live, service, since))
+        await asyncio.gather(
+            _tell_events(client, screen, service, since), _redraw(client, live, service, since, interrupted)
+        )
 
 
 async def _tell_events(client: MeshClient, screen: Screen, service: str, since: float) -> None:
@@ -61,11 +68,11 @@ async def _tell_events(client: MeshClient, screen: Screen, service: str, since: 
                 screen.say(line)
 
 
-async def _redraw(client: MeshClient, live: Live, service: str, since: float) -> None:
+async def _redraw(client: MeshClient, live: Live, service: str, since: float, interrupted: str) -> None:
     while True:
         words = describe_waiting(await client.status(), service)
         seconds = read_clock() - since
-        line = Text(f"{seconds:.0f} s, Ctrl+C gives up: {words}" if words else "", style="bright_black")
+        line = Text(f"{seconds:.0f} s, Ctrl+C {interrupted}: {words}" if words else "", style="bright_black")
         line.truncate(max(1, live.console.width - 1), overflow="ellipsis")
         live.update(line)
         live.refresh()
