@@ -178,8 +178,10 @@ def _find_waiting(rollout: Rollout, verdict: Verdict, sample: Sample, *, counted
     if sample.stale:
         return f"the sidecar of {', '.join(sample.stale)} does not answer, so its requests are not known"
     if verdict.requests < wanted:
-        under_way = f", {sample.active} under way" if sample.active and not verdict.requests else ""
-        return f"too few requests to {version} yet: n={verdict.requests}/{wanted}{under_way}"
+        turned_away = sample.window_canary.rejected
+        more = f", {sample.active} under way" if sample.active and not verdict.requests else ""
+        more += f", {turned_away} turned away by an open circuit" if turned_away else ""
+        return f"too few requests to {version} yet: n={verdict.requests}/{wanted}{more}"
     if verdict.pairing == "paired" and verdict.stable_requests < wanted:
         return f"too few requests to {stable} to compare with yet: n={verdict.stable_requests}/{wanted}"
     if verdict.lasted < verdict.needed:

@@ -153,8 +153,9 @@ class Rollouts:
         find_service(self._engine, service)
         last = self._book.newest(service)
         if last is None or not last.ended or last.phase == "promoted":
-            words = f"{service} has no rollout to retry" if last is None or last.ended else self._words(last)
-            raise ConflictError(words, hint=f"meshctl canary start {service} VERSION")
+            if last is not None and not last.ended:
+                raise ConflictError(self._words(last), hint=_next_steps(last))
+            raise ConflictError(f"{service} has no rollout to retry", hint=f"meshctl canary start {service} VERSION")
         return self._begin(
             service, last.version, last.settings, author=author, reason=reason, replace=False, force=False, again=True
         )

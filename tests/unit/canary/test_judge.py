@@ -81,6 +81,13 @@ def test_of_few_requests_of_the_stable_version_nothing_is_called_slow() -> None:
         ({}, {}, 1005.0, "hold", "at 5% for 4s of 10s"),
         ({}, {"canary": NONE, "active": 12}, 1020.0, "hold", "too few requests to v2 yet: n=0/20, 12 under way"),
         ({}, {"canary": make_counts(7), "active": 12}, 1020.0, "hold", "too few requests to v2 yet: n=7/20"),
+        (
+            {},
+            {"canary": Counts(rejected=9)},
+            1020.0,
+            "hold",
+            "too few requests to v2 yet: n=0/20, 9 turned away by an open circuit",
+        ),
         ({}, {"stable": make_counts(3)}, 1020.0, "hold", "too few requests to v1 to compare with yet: n=3/20"),
         (
             {},
