@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from meshctl.spec.fault_keys import FAULT, FAULT_NAME
 from meshctl.spec.policy_keys import POLICY_KEYS
 from meshctl.spec.rollout_keys import ROLLOUT
 from meshctl.spec.routing_keys import ROUTING_KEYS, SPLIT
@@ -347,6 +348,12 @@ TOPOLOGY = Table(
         ),
         Key(name="gateway", shape=GATEWAY, doc="The proxy that lets the outside in. Default: none."),
         Key(name="telemetry", shape=TELEMETRY, doc="What is told of the traffic, and where it goes."),
+        Key(
+            name="faults",
+            shape=MapOf(name=FAULT_NAME, value=FAULT),
+            doc="Faults by name, for a mesh that starts broken on purpose. They begin when it starts, or with the `up` "
+            "that brings them, and end by themselves.",
+        ),
         Key(name="defaults", shape=DEFAULTS, doc="Policies under those of every service."),
         _BLOCK_KEY,
         Key(

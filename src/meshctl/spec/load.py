@@ -19,6 +19,7 @@ from meshctl.spec.keys import DEFAULTS, TOPOLOGY
 from meshctl.spec.merge import merge
 from meshctl.spec.policies import Document, Documents, PolicyKey, embed, extract, read_policy_file
 from meshctl.spec.reader import Fields
+from meshctl.spec.readers.faults import read_faults
 from meshctl.spec.readers.policies import read_policies
 from meshctl.spec.readers.processes import Folders
 from meshctl.spec.readers.services import ELSEWHERE, read_gateway, read_service
@@ -156,6 +157,7 @@ def _read_mesh(root: MapNode, files: Iterable[SourceFile], report: Report) -> Me
         },
         defaults=defaults,
         telemetry=read_telemetry(fields.node("telemetry"), fields.key_place("telemetry"), report),
+        faults=read_faults(fields.named("faults"), report),
     )
 
 

@@ -139,6 +139,11 @@ PROBLEM_KINDS = (
     _kind("empty-command", "A command has no words.", 'services:\n  web: {command: ""}\n'),
     _kind("empty-list", "A list must have an item at least.", f"gateway: {{port: 80, routes: []}}\n{_OK}"),
     _kind(
+        "fault-place",
+        "A fault cannot be made where it is asked for: no requests are seen there, or what it needs is not known.",
+        "faults: {slow: {service: db, delay: 1s}}\nservices:\n  db: {command: ./db, protocol: tcp}\n",
+    ),
+    _kind(
         "interval-order",
         "The longest of two intervals is shorter than the first.",
         _web("restart: {backoff: 2s, max_backoff: 1s}"),

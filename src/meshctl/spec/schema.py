@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from meshctl.errors import Where
+from meshctl.spec.fault_schema import Fault
 from meshctl.spec.policy_schema import Policies
 from meshctl.spec.rollout_schema import RolloutRules
 from meshctl.spec.routing_schema import Mirror, RouteRule, Sticky
@@ -151,7 +152,7 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """A whole topology. ``directory`` is the absolute folder of the first file; ``services`` are by name."""
+    """A whole topology. ``directory`` is the absolute folder of the first file; services and faults are by name."""
 
     name: str
     directory: str
@@ -161,3 +162,4 @@ class Mesh:
     services: Mapping[str, Service]
     defaults: Policies = field(default_factory=Policies)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    faults: Mapping[str, Fault] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from meshctl.spec.report import Report, join_names, quote
 from meshctl.spec.schema import Mesh, Service
 from meshctl.spec.source import MapNode
 from meshctl.spec.tree import find, key_place
+from meshctl.spec.validate_faults import check_fault
 from meshctl.spec.validate_limits import check_limits
 from meshctl.spec.validate_rollout import check_rollout
 from meshctl.spec.validate_routes import check_routes
@@ -41,6 +42,8 @@ def validate(mesh: Mesh, root: MapNode, report: Report) -> None:
     _check_ports(mesh, root, report)
     check_security(mesh, root, report)
     check_limits(mesh, root, report)
+    for fault in mesh.faults.values():
+        check_fault(fault, mesh, report)
 
 
 def _check_name(service: Service, report: Report) -> None:

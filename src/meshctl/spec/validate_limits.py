@@ -52,7 +52,7 @@ def _check_weights(mesh: Mesh, service: Service, root: MapNode, report: Report) 
         entry = own.node.entries.get(instance) if own and isinstance(own.node, MapNode) else None
         # The defaults may weigh the instances of any service.
         candidates = [service] if entry else list(mesh.services.values())
-        if any(_may_be_instance(instance, candidate) for candidate in candidates):
+        if any(may_be_instance(instance, candidate) for candidate in candidates):
             continue
         of = f"of {quote(service.name)}" if entry else "of any service"
         message = f"{quote(instance)} cannot be an instance {of}"
@@ -61,7 +61,7 @@ def _check_weights(mesh: Mesh, service: Service, root: MapNode, report: Report) 
         report.add("unknown-instance", message, entry.where if entry else _place_in_defaults(root, instance), hint)
 
 
-def _may_be_instance(instance: str, service: Service) -> bool:
+def may_be_instance(instance: str, service: Service) -> bool:
     """Whether an instance of the service can have this name, now or once more are run or registered."""
     names = [*service.versions, "ext"]
     return any(re.fullmatch(rf"{re.escape(f'{service.name}-{name}')}-[1-9][0-9]*", instance) for name in names)

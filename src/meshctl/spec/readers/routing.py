@@ -164,25 +164,26 @@ def _read_target(fields: Fields) -> Mapping[str, int]:
 
 def _read_match(owner: Fields) -> RouteMatch:
     fields = Fields(MATCH, owner.node("match"), owner.report, where=owner.key_place("match"), label="`match`")
-    methods = _read_texts(fields, "methods")
+    methods = read_texts(fields, "methods")
     return RouteMatch(
-        path=_read_path(fields),
+        path=read_path(fields),
         methods=tuple(sorted(set(methods))),
-        headers=tuple(
-            replace(found, name=found.name.lower()) for found in _read_values(fields, "headers", HEADER_MATCH)
-        ),
+        headers=read_header_values(fields),
         query=_read_values(fields, "query", QUERY_MATCH),
-        callers=tuple(dict.fromkeys(_read_texts(fields, "from"))),
+        callers=tuple(dict.fromkeys(read_texts(fields, "from"))),
     )
 
 
-def _read_path(owner: Fields) -> PathMatch:
+def read_path(owner: Fields, *, text_is: PathKind = "exact") -> PathMatch:
+    """What ``path`` says; ``text_is`` is how one is meant that is written as a text alone."""
     node = owner.alternative("path")
     if node is None:
         return PathMatch()
     if isinstance(node, ScalarNode):
         text = owner.text("path", None)
-        return PathMatch() if text is None else PathMatch(kind="exact", value=text)
+        if text is None:
+            return PathMatch()
+        return PathMatch(kind=text_is, value=(text.rstrip("/") or "/") if text_is == "prefix" else text)
     fields = Fields(PATH_MATCH, node, owner.report, where=owner.key_place("path"))
     kinds = _choose(fields, _PATH_KINDS, "`path`")
     if kinds is None:
@@ -191,6 +192,11 @@ def _read_path(owner: Fields) -> PathMatch:
     if value is None or (kinds == "regex" and not _check(value, fields.place("regex"), owner.report)):
         return PathMatch()
     return PathMatch(kind=kinds, value=(value.rstrip("/") or "/") if kinds == "prefix" else value)
+
+
+def read_header_values(owner: Fields) -> tuple[ValueMatch, ...]:
+    """The conditions under ``headers``, their names in lower case."""
+    return tuple(replace(found, name=found.name.lower()) for found in _read_values(owner, "headers", HEADER_MATCH))
 
 
 def _read_values(owner: Fields, name: str, table: Table) -> tuple[ValueMatch, ...]:
@@ -285,7 +291,7 @@ def _read_changes(owner: Fields, name: str) -> HeaderChanges:
     return HeaderChanges(
         replace=_read_pairs(fields, "set"),
         add=_read_pairs(fields, "add"),
-        remove=tuple(dict.fromkeys(text.lower() for text in _read_texts(fields, "remove"))),
+        remove=tuple(dict.fromkeys(text.lower() for text in read_texts(fields, "remove"))),
     )
 
 
@@ -300,7 +306,8 @@ def _read_pairs(fields: Fields, name: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _read_texts(fields: Fields, name: str) -> tuple[str, ...]:
+def read_texts(fields: Fields, name: str) -> tuple[str, ...]:
+    """The texts of a list."""
     item = getattr(_shape_of(fields, name), "item", None)
     assert isinstance(item, Text)
     label = f"an item of {quote(name)}"
