@@ -23,7 +23,7 @@ from meshctl.plan.addresses import (
 )
 from meshctl.plan.build import build
 from meshctl.plan.effective import add_registered, open_services
-from meshctl.plan.facts import Facts, InstanceFact
+from meshctl.plan.facts import ActiveFault, Facts, InstanceFact
 from meshctl.plan.model import MeshPlan
 from meshctl.plan.policies.telemetry import TapPlan
 from meshctl.plan.routes import GATEWAY
@@ -58,6 +58,7 @@ def load_mesh(text: str, directory: str = "/srv/shop") -> Mesh:
 def make_case(text: str, facts: dict[str, Any] | None = None) -> Case:
     """Plan a topology.
 
+    The faults of the topology are on.
     ``facts`` may hold ``health`` (instance -> health; others are healthy), ``registered`` (a list of
     service, version, port) and ``taps`` (node -> the values of its TapPlan).
     """
@@ -120,6 +121,7 @@ def make_case(text: str, facts: dict[str, Any] | None = None) -> Case:
         gateway_pipe="/run/meshctl/gateway.out",
         open_services=open_services(declared, registered),
         taps={node: _tap(**values) for node, values in given.get("taps", {}).items()},
+        faults=tuple(ActiveFault(id=name, fault=fault) for name, fault in mesh.faults.items()),
         circuit_files={name: f"/run/meshctl/{name}.circuits-1" for name in (*mesh.services, GATEWAY)},
     )
     return Case(mesh=mesh, facts=known, plan=build(mesh, known))

@@ -142,6 +142,13 @@ class LuaFilter:
             return stream, None
         return stream, Reply(dict(handle.said.headers.items()), handle.said.body)
 
+    def headers_after_request(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers of a request when the script has let it through."""
+        table = self._table(headers)
+        handle = self._globals.make_handle(self._globals.make_stream(self._table({})), table, None)
+        self._globals.start(self._globals.envoy_on_request, handle)
+        return dict(table.items())
+
     def response(self, stream: Stream, headers: Mapping[str, str], trailers: Mapping[str, str] | None = None) -> Any:
         """An answer comes back; when the script waits for its end, what ``finish`` is to be given, else None."""
         table = None if trailers is None else self._table(trailers)

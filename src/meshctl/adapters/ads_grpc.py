@@ -19,7 +19,17 @@ import grpc
 import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
-from meshctl.ads.session import Acked, Event, Nacked, Request, RetryRejected, Send, Session, SnapshotChanged
+from meshctl.ads.session import (
+    Acked,
+    Event,
+    Nacked,
+    RenewLeases,
+    Request,
+    RetryRejected,
+    Send,
+    Session,
+    SnapshotChanged,
+)
 from meshctl.ads.snapshot import TYPE_URLS, Snapshot
 from meshctl.ads.status import TYPE_NAMES, SyncStatus, describe, describe_disconnected
 from meshctl.errors import RejectedError, StartError, WaitTimeoutError
@@ -29,6 +39,9 @@ from meshctl.tasks import TaskBag
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 _REMEMBERED_VERSIONS = 256
+
+LEASE = 10.0
+"""Seconds that a leased resource is in effect unless it is renewed."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +95,8 @@ class AdsServer:
         self._waiters: set[asyncio.Event] = set()
         self._server: grpc.aio.Server | None = None
         self._tasks = TaskBag(_log_bug)
+        self.lease: Callable[[str], float] = lambda _node: LEASE
+        """Says of a node how many seconds its leases last from now; whoever knows when they are to end sets it."""
         self.resources_sent = 0
         """How many resources were sent to all sidecars since the server was made; removals do not count."""
 
@@ -140,6 +155,12 @@ class AdsServer:
         known = self._nodes.get(node)
         if known is not None and known.stream is not None:
             self._feed(known, known.stream, RetryRejected())
+
+    def renew_leases(self, node: str) -> None:
+        """Send a sidecar what it has for a time only once more, so that the time begins anew."""
+        known = self._nodes.get(node)
+        if known is not None and known.stream is not None:
+            self._feed(known, known.stream, RenewLeases())
 
     def status(self, node: str) -> SyncStatus:
         """The status of one sidecar; "disconnected" for one that has no stream or was never heard of."""
@@ -288,7 +309,7 @@ class AdsServer:
             match command:
                 case Send():
                     self.resources_sent += len(command.resources)
-                    stream.outgoing.put_nowait(_build(command))
+                    stream.outgoing.put_nowait(_build(command, self.lease(node.name)))
                 case Acked():
                     node.acked_at[command.type_url] = self._clock.now()
                 case Nacked():
@@ -348,7 +369,7 @@ def _parse(request: Any) -> Request:
     )
 
 
-def _build(command: Send) -> Any:
+def _build(command: Send, lease: float) -> Any:
     response = discovery_pb2.DeltaDiscoveryResponse(
         type_url=command.type_url, nonce=command.nonce, removed_resources=command.removed
     )
@@ -356,4 +377,6 @@ def _build(command: Send) -> Any:
         entry = response.resources.add(name=item.name, version=item.version)
         entry.resource.type_url = item.type_url
         entry.resource.value = item.body
+        if item.leased:
+            entry.ttl.FromMilliseconds(max(1, round(lease * 1000)))
     return response

@@ -41,6 +41,11 @@ class RetryRejected:
     """Forget what was rejected, so that it is sent once more: the reason may have gone (a port that was taken)."""
 
 
+@dataclass(frozen=True, slots=True)
+class RenewLeases:
+    """Send what is leased once more, so that it stays in effect."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
     """Send one response; ``resources`` and ``removed`` may both be empty, to say that there is nothing."""
@@ -81,5 +86,5 @@ class Synced:
     snapshot_version: str
 
 
-Event = Request | SnapshotChanged | RetryRejected
+Event = Request | SnapshotChanged | RetryRejected | RenewLeases
 Command = Send | Acked | Nacked | Synced

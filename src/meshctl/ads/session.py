@@ -21,6 +21,7 @@ from meshctl.ads.messages import (
     Command,
     Event,
     Nacked,
+    RenewLeases,
     Request,
     RetryRejected,
     Send,
@@ -35,6 +36,7 @@ __all__ = [
     "Command",
     "Event",
     "Nacked",
+    "RenewLeases",
     "Request",
     "RetryRejected",
     "Send",
@@ -87,6 +89,8 @@ class Session:
             commands += self._answer(event)
         elif isinstance(event, SnapshotChanged):
             self._snapshot = event.snapshot
+        elif isinstance(event, RenewLeases):
+            commands += self._renew_leases()
         else:
             for subscription in self._subscriptions.values():
                 subscription.retry()
@@ -214,6 +218,20 @@ class Session:
             if name not in subscription.acked and subscription.rejection(name, REMOVED) is None
         )
 
+    def _renew_leases(self) -> Iterator[Send]:
+        """Send what is leased once more; what is on its way, or was refused, is not.
+
+        It is sent whole: a sidecar that has let go of it (its control plane was stopped for a while) has it again. And
+        nothing waits for the answer: what is acknowledged stays so, and a sidecar that is synced is so all the time.
+        """
+        for url, subscription in self._subscriptions.items():
+            items = self._snapshot.of(url) if self._snapshot is not None else {}
+            leased = [
+                item for item in items.values() if item.leased and subscription.acked.get(item.name) == item.version
+            ]
+            if leased and subscription.pending is None:
+                yield Send(type_url=url, nonce=self._next_nonce(), resources=tuple(leased), removed=())
+
     # ----------------------------------------------------------------------------------------------------- removals
 
     def _remove(self, snapshot: Snapshot) -> Iterator[Send]:
@@ -242,8 +260,7 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- both
 
     def _send(self, snapshot: Snapshot, subscription: Subscription, versions: Mapping[str, str]) -> Send:
-        self._nonces += 1
-        nonce = str(self._nonces)
+        nonce = self._next_nonce()
         subscription.pending = Response(nonce=nonce, versions=versions)
         subscription.greeted = True
         items = snapshot.of(subscription.type_url)
@@ -260,6 +277,10 @@ class Session:
             resources=tuple(items[name] for name in kept),
             removed=tuple(name for name, version in versions.items() if version == REMOVED),
         )
+
+    def _next_nonce(self) -> str:
+        self._nonces += 1
+        return str(self._nonces)
 
     def _find_settled(self, snapshot: Snapshot) -> bool:
         """True when nothing is on its way, and everything but removals was acknowledged or rejected."""

@@ -27,6 +27,7 @@ class Resource:
     """One named resource: ``body`` is the serialised message, ``version`` a hash of it.
 
     ``needs`` names the resources without which it must not be sent (a route's clusters, say): (type_url, name) pairs.
+    ``leased`` resources are in effect for a time only, and are sent again to renew that.
     """
 
     type_url: str
@@ -34,12 +35,15 @@ class Resource:
     body: bytes = field(repr=False)
     version: str
     needs: frozenset[tuple[str, str]] = frozenset()
+    leased: bool = False
 
 
-def resource(type_url: str, name: str, body: bytes, needs: Iterable[tuple[str, str]] = ()) -> Resource:
+def resource(
+    type_url: str, name: str, body: bytes, needs: Iterable[tuple[str, str]] = (), *, leased: bool = False
+) -> Resource:
     """Make a resource with its version: 16 hex digits of the SHA-256 of the body."""
     version = hashlib.sha256(body).hexdigest()[:16]
-    return Resource(type_url=type_url, name=name, body=body, version=version, needs=frozenset(needs))
+    return Resource(type_url=type_url, name=name, body=body, version=version, needs=frozenset(needs), leased=leased)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

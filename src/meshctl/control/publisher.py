@@ -47,6 +47,10 @@ class XdsServer(Protocol):
         """Drop what a node that is no more should have."""
         ...
 
+    def renew_leases(self, node: str) -> None:
+        """Send a node what it has for a time only once more."""
+        ...
+
     async def wait_synced(
         self, node_versions: Mapping[str, str], timeout: float, *, require_connected: bool = True
     ) -> None:
@@ -95,6 +99,12 @@ class Publisher:
                 changed[node] = item.snapshot.version
         return changed
 
+    def renew_leases(self) -> None:
+        """Renew what sidecars have for a time only: the shares of faults."""
+        for node, item in self._published.items():
+            if item.plan.fault_shares:
+                self._server.renew_leases(node)
+
     async def wait(self, versions: Mapping[str, str], timeout: float, *, require_connected: bool = False) -> None:
         """Return when the nodes have acknowledged these versions or newer ones.
 
@@ -116,6 +126,7 @@ def _snapshot(plan: ProxyPlan, credentials: Credentials) -> Snapshot:
                 item.name,
                 serialize(item),
                 ((_TYPE_OF_KIND[kind], name) for kind, name in item.needs),
+                leased=item.leased,
             )
             for item in translate(plan, credentials)
         ),

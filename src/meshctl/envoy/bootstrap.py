@@ -10,7 +10,7 @@ from typing import Any
 from meshctl.envoy import pb
 from meshctl.envoy.kept_stats import HISTOGRAM_INTERVAL, build_stats_config
 from meshctl.envoy.overload import MAX_CONNECTIONS, MAX_HEAP, build_overload_manager
-from meshctl.envoy.runtime import RUNTIME_LAYER
+from meshctl.envoy.runtime import FAULT_LAYER, RUNTIME_LAYER
 from meshctl.envoy.sources import address_of, ads_source
 from meshctl.envoy.tracing import COLLECTOR_CLUSTER, STATIC_RUNTIME
 from meshctl.plan.model import PipeAddress
@@ -48,9 +48,12 @@ def build_bootstrap(
         layered_runtime=pb.bootstrap_pb2.LayeredRuntime(
             layers=[
                 pb.bootstrap_pb2.RuntimeLayer(name="static", static_layer=_RUNTIME),
-                pb.bootstrap_pb2.RuntimeLayer(
-                    name=RUNTIME_LAYER,
-                    rtds_layer=pb.bootstrap_pb2.RuntimeLayer.RtdsLayer(name=RUNTIME_LAYER, rtds_config=ads_source()),
+                *(
+                    pb.bootstrap_pb2.RuntimeLayer(
+                        name=name,
+                        rtds_layer=pb.bootstrap_pb2.RuntimeLayer.RtdsLayer(name=name, rtds_config=ads_source()),
+                    )
+                    for name in (RUNTIME_LAYER, FAULT_LAYER)
                 ),
                 # Last, so that what somebody sets by hand holds.
                 pb.bootstrap_pb2.RuntimeLayer(name="admin", admin_layer={}),

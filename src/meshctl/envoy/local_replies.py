@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.filters.fault import FAULT_HEADER
 from meshctl.envoy.filters.rate_limit import NAME_HEADER
 from meshctl.envoy.refusals import refused_reply
 from meshctl.plan.model import HttpListener
@@ -32,12 +33,16 @@ _CAPS = (
 )
 _ADAPTIVE = "meshctl: the instance has as many requests as it can take (limits.adaptive_concurrency).\n"
 _RATE = f"meshctl: the rate limit %RESP({NAME_HEADER})% is used up; try again in %RESP(retry-after)% s.\n"
+_FAULT = f"meshctl: the fault %RESP({FAULT_HEADER})% made this answer, not the service (see: meshctl inject list).\n"
 _TOO_LARGE = "meshctl: the request body is longer than the service takes (limits.max_request_bytes).\n"
 
 
 def build_local_replies(plan: HttpListener) -> Any:
     """What the answers of a listener's own are given."""
-    mappers = [_overloaded(_details("overload"), "sidecar", _SIDECAR)]
+    mappers = [
+        _overloaded(_details("overload"), "sidecar", _SIDECAR),
+        _MAPPER(filter=_flags("FI"), body_format_override=_text(_FAULT)),
+    ]
     if plan.role == "inbound":
         # The request was never handed over, which the caller's sidecar cannot tell from the status alone.
         not_reached = (NOT_REACHED_HEADER, "1")

@@ -11,6 +11,7 @@ from typing import Any
 
 from meshctl.envoy import pb
 from meshctl.envoy.filters import rbac
+from meshctl.envoy.filters.fault import FAULT_HEADER
 from meshctl.envoy.filters.rate_limit import NAME_HEADER
 from meshctl.envoy.local_replies import LATE_HEADER, OVERLOADED_HEADER
 from meshctl.envoy.refusals import was_refused
@@ -46,6 +47,7 @@ ANSWER_HEADERS = {
     "limited": NAME_HEADER,
     "fallback": "x-meshctl-fallback",
     "late": LATE_HEADER,
+    "fault": FAULT_HEADER,
 }
 """Headers by which the mesh's own answers are known, by the field in which they are told."""
 

@@ -22,7 +22,7 @@ def build_match(match: Match, *also: Any) -> Any:
         built.headers.append(_text_header(":method", regex_matcher(pattern)))
     if match.header_present:
         built.headers.append(pb.route_components_pb2.HeaderMatcher(name=match.header_present, present_match=True))
-    built.headers.extend(_header(condition) for condition in match.headers)
+    built.headers.extend(build_header(condition) for condition in match.headers)
     built.query_parameters.extend(_query(condition) for condition in match.query)
     if match.body_over:
         beyond = pb.range_pb2.Int64Range(start=match.body_over + 1, end=2**63 - 1)
@@ -59,7 +59,8 @@ def _absent(name: str) -> Any:
     return pb.route_components_pb2.HeaderMatcher(name=name, present_match=True, invert_match=True)
 
 
-def _header(condition: ValueMatch) -> Any:
+def build_header(condition: ValueMatch) -> Any:
+    """The condition of a header."""
     if condition.kind in ("present", "absent"):
         return pb.route_components_pb2.HeaderMatcher(name=condition.name, present_match=condition.kind == "present")
     return _text_header(condition.name, _text(condition))

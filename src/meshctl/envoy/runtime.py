@@ -11,10 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 from meshctl.envoy import pb
+from meshctl.envoy.filters.fault import build_share
 from meshctl.envoy.tracing import HEEDED_KEY, SAMPLED_KEY
 from meshctl.plan.policies.telemetry import REPORTED_PER_SECOND, TelemetryPlan
 
 RUNTIME_LAYER = "meshctl"
+
+FAULT_LAYER = "meshctl-faults"
+"""The layer of faults, by itself: its values have a time to live (see ``plan.policies.faults``)."""
 
 TAP_INBOUND = "meshctl.tap.inbound"
 TAP_OUTBOUND = "meshctl.tap.outbound"
@@ -59,6 +63,14 @@ def build_runtime(plan: TelemetryPlan) -> Any:
     layer = pb.struct_pb2.Struct()
     layer.update(values)
     return pb.rtds_pb2.Runtime(name=RUNTIME_LAYER, layer=layer)
+
+
+@lru_cache(maxsize=pb.CACHED)
+def build_fault_shares(shares: tuple[tuple[str, int], ...]) -> Any:
+    """The layer of the faults that a sidecar makes: (key, millionths of the requests)."""
+    layer = pb.struct_pb2.Struct()
+    layer.update({key: build_share(millionths) for key, millionths in shares})
+    return pb.rtds_pb2.Runtime(name=FAULT_LAYER, layer=layer)
 
 
 @lru_cache(maxsize=1)

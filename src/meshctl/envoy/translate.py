@@ -14,7 +14,7 @@ from meshctl.envoy.clusters import build_cluster
 from meshctl.envoy.endpoints import build_assignment
 from meshctl.envoy.listeners import build_listener
 from meshctl.envoy.routes import build_route_table
-from meshctl.envoy.runtime import RUNTIME_LAYER, build_buckets, build_runtime
+from meshctl.envoy.runtime import FAULT_LAYER, RUNTIME_LAYER, build_buckets, build_fault_shares, build_runtime
 from meshctl.envoy.tls import build_peers, build_secrets
 from meshctl.plan.model import Forward, HttpListener, LocalCluster, MeshCluster, ProxyPlan, RouteTable, TcpListener
 
@@ -30,12 +30,16 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translated:
-    """One resource: ``message`` is the protobuf, ``needs`` what must be at the sidecar before it: (kind, name)."""
+    """One resource: ``message`` is the protobuf, ``needs`` what must be at the sidecar before it: (kind, name).
+
+    A ``leased`` one is in effect only for as long as its sidecar is told again and again that it is.
+    """
 
     kind: str
     name: str
     message: Any
     needs: frozenset[tuple[str, str]] = frozenset()
+    leased: bool = False
 
 
 def translate(plan: ProxyPlan, credentials: Credentials) -> tuple[Translated, ...]:
@@ -73,6 +77,8 @@ def _resources(plan: ProxyPlan, credentials: Credentials) -> Iterator[Translated
         needs = _needs(_clusters_of(table), discovered)
         yield Translated(kind="routes", name=table.name, message=build_route_table(table), needs=needs)
     yield Translated(kind="runtime", name=RUNTIME_LAYER, message=build_runtime(plan.telemetry))
+    shares = plan.fault_shares
+    yield Translated(kind="runtime", name=FAULT_LAYER, message=build_fault_shares(shares), leased=bool(shares))
     for name, message in build_buckets().items():
         yield Translated(kind="bucket", name=name, message=message)
 

@@ -29,6 +29,7 @@ from meshctl.plan.model import (
     SocketAddress,
     TcpListener,
 )
+from meshctl.plan.policies.faults import find_shares
 from meshctl.plan.policies.health_check import plan_health_check
 from meshctl.plan.policies.limits import plan_caps
 from meshctl.plan.policies.load_balancing import plan_load_balancing, plan_local_balancing, weight_of
@@ -150,6 +151,9 @@ def _proxy(
 ) -> ProxyPlan:
     if mesh.egress == "allow_any":
         clusters.append(PassthroughCluster(name=PASSTHROUGH, connect_timeout=EXTERNAL_CONNECT_TIMEOUT))
+    tables = tuple(tables)
+    hosts = [host for table in tables for host in table.virtual_hosts]
+    filters = (plan for host in hosts for plan in (*host.filters, *(p for route in host.routes for p in route.filters)))
     return ProxyPlan(
         node=node,
         identity=spiffe_id(mesh.trust_domain, node),
@@ -158,6 +162,7 @@ def _proxy(
         clusters=tuple(sorted(clusters, key=lambda item: item.name)),
         endpoints=tuple(sorted(endpoints, key=lambda item: item.cluster)),
         telemetry=plan_telemetry(mesh.telemetry, facts.taps.get(node), facts.sampling.get(node, ALL_SAMPLED)),
+        fault_shares=find_shares(filters, facts.faults) if facts.faults else (),
     )
 
 

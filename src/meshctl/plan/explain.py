@@ -21,6 +21,7 @@ from meshctl.plan.explain_words import (
     describe_split,
 )
 from meshctl.plan.facts import Facts
+from meshctl.plan.fault_forecast import describe_fault, is_for
 from meshctl.plan.matching import Asked, find_host, find_route, find_table
 from meshctl.plan.model import (
     ExternalCluster,
@@ -166,6 +167,12 @@ def _explain_tcp(mesh: Mesh, proxy: ProxyPlan, service: Service, open_services: 
         Line(topic="goes to", words=words, keys=("split",)),
         *([] if service.address else [describe_admission(find_admission(mesh, open_services, service.name, call))]),
     ]
+
+
+def _faults(here: Situation) -> Iterator[Line]:
+    for active in here.facts.faults:
+        if is_for(active.fault, here.service, here.caller, here.asked):
+            yield Line(topic="fault", words=f"{active.id} is on: {describe_fault(active.fault)}")
 
 
 def _route(here: Situation) -> Iterator[Line]:
@@ -396,6 +403,8 @@ def _size(here: Situation) -> Iterator[Line]:
 
 
 CONTRIBUTIONS: tuple[Contribution, ...] = (
+    # First, so that nobody looks for the reason elsewhere.
+    _faults,
     _route,
     _goes_to,
     _balancing,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from meshctl.plan.policies.mtls import Transport
 from meshctl.plan.policies.telemetry import TapPlan
+from meshctl.spec.fault_schema import Fault
 
 InstanceHealth = Literal["healthy", "unhealthy", "draining", "starting"]
 
@@ -31,6 +32,14 @@ class InstanceFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveFault:
+    """A fault on requests that is on: ``id`` is what it is known by."""
+
+    id: str
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything ``build`` needs beside the Mesh: ``ports`` by the keys of plan.addresses.
 
@@ -38,6 +47,7 @@ class Facts:
     ``gateway_pipe`` is the unix socket through which the command line calls any service as the gateway;
     ``circuit_files`` are those in which sidecars keep the state of circuit breakers, by node;
     ``sampling`` is of how many of a million requests load lets a sidecar make spans, by node, where not of all;
+    ``faults`` are those that are on, oldest first;
     ``taps`` says what those who tap a sidecar want of it, by node;
     ``open_services`` were registered without being in the topology, so that every service may call them;
     ``transports`` are how services are reached while that changes, step by step, instead of as their policy says.
@@ -52,3 +62,4 @@ class Facts:
     transports: Mapping[str, Transport] = field(default_factory=dict)
     taps: Mapping[str, TapPlan] = field(default_factory=dict)
     sampling: Mapping[str, int] = field(default_factory=dict)
+    faults: tuple[ActiveFault, ...] = ()

@@ -18,6 +18,7 @@ from meshctl.plan.model import (
     VirtualHost,
 )
 from meshctl.plan.policies.authorization import AuthorizationPlan, plan_authorization
+from meshctl.plan.policies.faults import plan_callee_faults
 from meshctl.plan.policies.limits import BufferPlan, plan_adaptive_concurrency, plan_max_bytes
 from meshctl.plan.policies.mtls import Transport, plan_inbound_tls, plan_transport
 from meshctl.plan.policies.rate_limits import plan_rate_limits
@@ -53,7 +54,7 @@ def inbound_table(mesh: Mesh, service: Service, instance: InstanceFact, facts: F
         name=instance.id,
         domains=("*",),
         routes=(*_size_routes(service, instance), _route(instance)),
-        filters=_filters(mesh, service, facts),
+        filters=_filters(mesh, service, instance, facts),
     )
     return RouteTable(name=f"inbound/{instance.id}", virtual_hosts=(host,))
 
@@ -63,13 +64,14 @@ def _authorization_of(mesh: Mesh, service: Service, facts: Facts) -> Authorizati
     return plan_authorization(mesh, service, facts.open_services, changing=changing)
 
 
-def _filters(mesh: Mesh, service: Service, facts: Facts) -> tuple[FilterPlan, ...]:
+def _filters(mesh: Mesh, service: Service, instance: InstanceFact, facts: Facts) -> tuple[FilterPlan, ...]:
     authorization = _authorization_of(mesh, service, facts)
     adaptive = plan_adaptive_concurrency(service)
     return (
         *(() if authorization is None else (authorization,)),
         *plan_rate_limits(service, mesh.trust_domain),
         *(() if adaptive is None else (adaptive,)),
+        *plan_callee_faults(mesh, service, instance.version, instance.id, facts.faults),
     )
 
 

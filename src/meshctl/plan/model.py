@@ -13,6 +13,7 @@ from typing import Literal
 from meshctl.plan.policies.authorization import AuthorizationPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.fallback import FallbackPlan
+from meshctl.plan.policies.faults import FaultDraw, FaultPlan
 from meshctl.plan.policies.hashing import HashOn
 from meshctl.plan.policies.health_check import HealthCheckPlan
 from meshctl.plan.policies.limits import NO_CAPS, AdaptiveConcurrencyPlan, BufferPlan, CapsPlan
@@ -91,6 +92,8 @@ FilterPlan = (
     | BufferPlan
     | CircuitBreakerPlan
     | FallbackPlan
+    | FaultDraw
+    | FaultPlan
     | HeedDeadline
     | KeepDeadline
     | RateLimitPlan
@@ -288,6 +291,7 @@ class EndpointsPlan:
 class ProxyPlan:
     """Everything one proxy is to do. ``node`` is the sidecar's name: its service's, or ``gateway``.
 
+    ``fault_shares`` are the millionths of the requests that the faults among the filters are made of, by key.
     ``peers`` are those who may connect to its inbound listeners for plain TCP; None when it has none.
     """
 
@@ -299,6 +303,7 @@ class ProxyPlan:
     endpoints: tuple[EndpointsPlan, ...]
     peers: Peers | None = None
     telemetry: TelemetryPlan = field(default_factory=TelemetryPlan)
+    fault_shares: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from meshctl.plan.facts import Facts
 from meshctl.plan.model import FilterPlan, Forward, Match, Reply, Route, RouteTable, VirtualHost
 from meshctl.plan.policies.circuit_breaker import plan_circuit_breaker
 from meshctl.plan.policies.fallback import plan_fallback
+from meshctl.plan.policies.faults import plan_caller_faults, plan_gateway_faults
 from meshctl.plan.rules import service_routes
 from meshctl.plan.splits import FULL
 from meshctl.spec.schema import Gateway, GatewayRoute, Mesh, Service
@@ -19,14 +20,16 @@ GATEWAY = "gateway"
 
 
 def caller_filters(service: Service) -> tuple[FilterPlan, ...]:
-    """The filters that a caller's requests to a service pass."""
+    """The filters that a caller's requests to a service pass, besides faults."""
     plans = (plan_fallback(service), plan_circuit_breaker(service))
     return tuple(plan for plan in plans if plan is not None)
 
 
-def _host(domains: tuple[str, ...], upstream: Service, routes: tuple[Route, ...]) -> VirtualHost:
+def _host(
+    domains: tuple[str, ...], upstream: Service, routes: tuple[Route, ...], caller: str, facts: Facts
+) -> VirtualHost:
     """The virtual host of one service, with the filters of its callers: once for all routes, where all lead to it."""
-    filters = caller_filters(upstream)
+    filters = (*plan_caller_faults(upstream, caller, facts.faults), *caller_filters(upstream))
     if all(isinstance(route.action, Forward) for route in routes):
         return VirtualHost(name=upstream.name, domains=domains, routes=routes, filters=filters)
     return VirtualHost(name=upstream.name, domains=domains, routes=_with_filters(routes, filters))
@@ -43,7 +46,7 @@ def _with_filters(routes: Iterable[Route], filters: tuple[FilterPlan, ...]) -> t
 def upstream_table(upstream: Service, caller: str, facts: Facts) -> RouteTable:
     """The table of a listener that leads to one upstream, whatever the host."""
     routes = service_routes(upstream, caller, facts)
-    host = _host(("*",), upstream, routes)
+    host = _host(("*",), upstream, routes, caller, facts)
     return RouteTable(name=f"upstream/{upstream.name}", virtual_hosts=(host,))
 
 
@@ -60,6 +63,8 @@ def outbound_table(mesh: Mesh, caller: str, upstreams: Sequence[Service], facts:
             (Route(name=upstream.name, match=Match(), action=_tcp_reply(caller, upstream.name)),)
             if upstream.protocol == "tcp"
             else service_routes(upstream, caller, facts),
+            caller,
+            facts,
         )
         for upstream in upstreams
     ]
@@ -79,7 +84,7 @@ def gateway_table(gateway: Gateway, services: Mapping[str, Service], facts: Fact
     """The table of the gateway: the longest path wins; what no route takes gets 404 and the routes there are."""
     routes: list[Route] = []
     for rule in _longest_first(gateway):
-        filters = caller_filters(services[rule.service])
+        filters = (*plan_gateway_faults(services[rule.service], facts.faults), *caller_filters(services[rule.service]))
         made = service_routes(services[rule.service], GATEWAY, facts, under=rule.path)
         routes.extend(_with_filters(made, filters))
     if not any(rule.path == "/" for rule in gateway.routes):

@@ -142,6 +142,7 @@ def read_fields(fields: Mapping[str, Any], *, sidecar: str, instances: Mapping[s
         limited=_text(fields, "limited"),
         fallback=_text(fields, "fallback"),
         late=_text(fields, "late"),
+        fault=_text(fields, "fault"),
     )
     return SeenRequest(
         time=_number(fields, "time"),

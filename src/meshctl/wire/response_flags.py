@@ -105,6 +105,7 @@ def explain(
     limited: str = "",
     fallback: str = "",
     late: str = "",
+    fault: str = "",
 ) -> tuple[str, ...]:
     """Why an answer is what it is, in words, the most telling first; empty for one that needs no reason.
 
@@ -118,8 +119,10 @@ def explain(
         limited: the header that names the rate limit that was used up.
         fallback: the header of an answer that a fallback gave.
         late: the header of an answer that the instance's sidecar gave when the deadline had passed.
+        fault: the header that names the fault which made, delayed or slowed the answer.
     """
-    reasons = [CIRCUIT_OPEN] if circuit == "open" else []
+    reasons = [f"fault {fault}"] if fault else []
+    reasons += [CIRCUIT_OPEN] if circuit == "open" else []
     reasons += [WORDS.get(flag, flag) for flag in flags]
     reasons += [word for begin, word in _DETAILS if details.startswith(begin)]
     given = ((denied, DENIED), (would_deny, WOULD_DENY), (limited, RATE_LIMITED), (overloaded, OVERLOADED))

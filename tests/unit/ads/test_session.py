@@ -15,8 +15,8 @@ from tests.unit.ads.playbook import (
     synced_playbook,
 )
 
-from meshctl.ads.session import Request, RetryRejected, Session, SnapshotChanged
-from meshctl.ads.snapshot import ROUTE
+from meshctl.ads.session import RenewLeases, Request, RetryRejected, Session, SnapshotChanged
+from meshctl.ads.snapshot import ROUTE, RUNTIME, Resource, resource
 
 BASE = (cluster("a@1"), endpoints("a@1"), secret("s@1"), listener("l@1"), routes("r@1", "a"))
 
@@ -559,3 +559,46 @@ def test_nonces_are_never_used_twice() -> None:
         if hasattr(command, "nonce")
     ]
     assert len(nonces) == len(set(nonces))
+
+
+# ------------------------------------------------------------------------------------------------------------- leases
+
+
+def leased(text: str) -> Resource:
+    name, content = text.split("@")
+    return resource(RUNTIME, name, content.encode(), leased=True)
+
+
+def test_what_is_leased_is_sent_again_whole_and_nobody_waits_for_the_answer() -> None:
+    play = (
+        Playbook()
+        .publish(leased("faults@1"), listener("l@1"))
+        .subscribe("clusters", then="clusters")
+        .ack("clusters")
+        .subscribe("listeners", then="listeners +l@1")
+        .ack("listeners", then="synced")
+        .subscribe("runtime", "faults", then="runtime +faults@1")
+        .ack("runtime", then="synced")
+        .event(RenewLeases(), then="runtime +faults@1")
+    )
+    assert play.session.is_synced
+    play.event(Request(type_url=RUNTIME, nonce="4")).event(RenewLeases(), then="runtime +faults@1")
+    assert play.session.is_synced
+
+
+def test_what_is_not_leased_or_not_taken_yet_is_not_renewed() -> None:
+    (
+        Playbook()
+        .publish(leased("faults@1"), listener("l@1"))
+        .event(RenewLeases())
+        .subscribe("clusters", then="clusters")
+        .subscribe("listeners", then="listeners +l@1")
+        .ack("listeners")
+        .subscribe("runtime", "faults", then="runtime +faults@1")
+        .event(RenewLeases())
+        .publish(leased("faults@2"), listener("l@1"))
+        .ack("runtime", then="runtime +faults@2")
+        .event(RenewLeases())
+        .nack("runtime", "no", then="nack runtime faults")
+        .event(RenewLeases())
+    )

@@ -27,6 +27,7 @@ class FakeXds:
     def __init__(self) -> None:
         self.published: list[Snapshot] = []
         self.forgotten: list[str] = []
+        self.renewed: list[str] = []
         self.waits: list[tuple[dict[str, str], float, bool]] = []
         self.refuses = ""
 
@@ -35,6 +36,9 @@ class FakeXds:
 
     def forget(self, node: str) -> None:
         self.forgotten.append(node)
+
+    def renew_leases(self, node: str) -> None:
+        self.renewed.append(node)
 
     async def wait_synced(
         self, node_versions: Mapping[str, str], timeout: float, *, require_connected: bool = True

@@ -17,6 +17,7 @@ from meshctl.envoy.filters import (
     circuit_breaker,
     dynamic_forward_proxy,
     fallback,
+    fault,
     header_mutation,
     rate_limit,
     rbac,
@@ -26,6 +27,7 @@ from meshctl.plan.model import FilterPlan, HttpListener
 from meshctl.plan.policies.authorization import AuthorizationPlan
 from meshctl.plan.policies.circuit_breaker import CircuitBreakerPlan
 from meshctl.plan.policies.fallback import CachedFallbackPlan, StaticFallbackPlan
+from meshctl.plan.policies.faults import FaultDraw, FaultPlan
 from meshctl.plan.policies.limits import AdaptiveConcurrencyPlan, BufferPlan
 from meshctl.plan.policies.rate_limits import RateLimitPlan
 from meshctl.plan.policies.timeouts import HeedDeadline, KeepDeadline
@@ -34,11 +36,13 @@ from meshctl.plan.policies.timeouts import HeedDeadline, KeepDeadline
 class Switch(NamedTuple):
     """How a policy switches a filter on: the filter's name, and its configuration for a route as a message.
 
-    The name may hang on the plan, where a chain holds several filters of a kind.
+    The name may hang on the plan, where a chain holds several filters of a kind. ``also`` is what else the message of
+    the route or virtual host is given.
     """
 
     filter: str | Callable[[Any], str]
     configure: Callable[[Any], Any]
+    also: Callable[[Any, Any], None] | None = None
 
 
 FILTER_CHAIN: tuple[Callable[[HttpListener], Any | None], ...] = (
@@ -46,6 +50,8 @@ FILTER_CHAIN: tuple[Callable[[HttpListener], Any | None], ...] = (
     *rate_limit.SLOTS,
     adaptive_concurrency.build,
     buffer.build,
+    # At an instance the last, as if the service itself failed; at a caller the first, as if nobody had been asked.
+    *fault.FAULT_SLOTS,
     fallback.build,
     circuit_breaker.build,
     dynamic_forward_proxy.build,
@@ -62,6 +68,8 @@ SWITCHES: dict[type[Any], Switch] = {
     CachedFallbackPlan: Switch(fallback.NAME, fallback.configure),
     StaticFallbackPlan: Switch(fallback.NAME, fallback.configure),
     CircuitBreakerPlan: Switch(circuit_breaker.NAME, circuit_breaker.configure),
+    FaultPlan: Switch(fault.filter_name, fault.configure, fault.mark),
+    FaultDraw: Switch(fault.draw_name, fault.configure_draw),
     HeedDeadline: Switch(header_mutation.NAME, header_mutation.heed_deadline),
     KeepDeadline: Switch(header_mutation.NAME, header_mutation.keep_deadline),
 }
@@ -79,3 +87,5 @@ def switch_on(target: Any, plans: Iterable[FilterPlan]) -> None:
         switch = SWITCHES[type(plan)]
         name = switch.filter if isinstance(switch.filter, str) else switch.filter(plan)
         target.typed_per_filter_config[name].CopyFrom(pb.any_of(switch.configure(plan)))
+        if switch.also is not None:
+            switch.also(target, plan)
