@@ -157,11 +157,13 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
             circuit_files=circuit_files,
             receiver=collector,
             make_forwarder=HttpForwarder,
+            store=store,
             daemon_pid=os.getpid(),
             on_down=ended.set,
             check_envoy=lambda proxies: check_plans(envoy, proxies),
         )
         reports.take = plane.taps.take
+        ads.lease = plane.faults.lease
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -173,9 +175,7 @@ async def _run(paths: MeshPaths, *, teardown: bool) -> None:
         if teardown:
             await plane.down(force=False)
         else:
-            plane.policies.changer.resume()
-            engine.spawn("circuits", plane.circuits.run())
-            engine.spawn("rollouts", plane.rollout_runner.run())
+            await plane.begin()
             engine.spawn("outliers", Outliers(engine).run())
             engine.spawn("tracing", plane.tracing.run())
             api = await serve(plane, paths.api_socket)

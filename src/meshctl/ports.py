@@ -245,6 +245,29 @@ class Revision:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRecord:
+    """One fault, stored before it is made and until all of it is undone.
+
+    ``kind`` names what makes and undoes it, ``detail`` is what that needs to know, as JSON. ``services`` are those
+    whose users notice, for the columns of tables; ``subject`` is what it was made on (a service, an instance, two
+    services) and ``summary`` what it does, both in words. ``origin`` is ``command``, or ``topology`` for what the files
+    ask for. ``ends_at`` is never left out: a fault has a deadline.
+    """
+
+    id: str
+    kind: str
+    subject: str
+    services: tuple[str, ...]
+    summary: str
+    detail: str
+    started_at: float
+    ends_at: float
+    author: str
+    reason: str = ""
+    origin: Literal["command", "topology"] = "command"
+
+
 class StateStore(Protocol):
     """State that survives the control plane. Every method is one transaction; after a crash all or none of it holds."""
 
@@ -307,12 +330,25 @@ class StateStore(Protocol):
         """Forget an instance."""
         ...
 
+    def number_fault(self) -> int:
+        """A number that no fault had before, from 1."""
+        ...
+
+    def faults(self) -> tuple[FaultRecord, ...]:
+        """The faults that are on, or not wholly undone, by id."""
+        ...
+
+    def put_fault(self, record: FaultRecord) -> None:
+        """Remember a fault."""
+        ...
+
+    def drop_fault(self, fault_id: str) -> None:
+        """Forget a fault; one that is not remembered is no error."""
+        ...
+
 
 KEPT_ROLLOUTS = 50
 """How many rollouts a store keeps; older ones are forgotten."""
-
-KEPT_ENTRIES = 20_000
-"""How much of what came to one rollout is kept: two days and more, at the built-in interval."""
 
 
 class RolloutStore(Protocol):
@@ -321,7 +357,7 @@ class RolloutStore(Protocol):
     def put_rollout(self, number: int, body: str, entries: Mapping[int, str]) -> None:
         """Remember a rollout as it stands, with what came to it since, by number; what came before stays.
 
-        What is older than KEPT_ROLLOUTS and KEPT_ENTRIES is forgotten. Raises MeshctlError when it cannot be stored.
+        What is older than KEPT_ROLLOUTS is forgotten. Raises MeshctlError when it cannot be stored.
         """
         ...
 

@@ -12,6 +12,7 @@ from tests.fakes.state_store import FakeStateStore
 from meshctl.adapters.sqlite_store import SqliteStore
 from meshctl.ports import (
     KEPT_REVISIONS,
+    FaultRecord,
     InstanceRecord,
     Registration,
     Revision,
@@ -166,3 +167,31 @@ def test_old_revisions_are_forgotten(store: StateStore) -> None:
         store.commit(revision=make_revision(number), content=str(number))
     assert [revision.number for revision in store.revisions()] == [2, KEPT_REVISIONS + 1]
     assert store.revision_content(1) is None
+
+
+def make_fault(fault_id: str, *, ends_at: float = 400.0) -> FaultRecord:
+    return FaultRecord(
+        id=fault_id,
+        kind="http",
+        subject="payment",
+        services=("payment",),
+        summary="delay 300ms for 20%",
+        detail='{"percent": 20}',
+        started_at=100.0,
+        ends_at=ends_at,
+        author="ann@inject fault",
+    )
+
+
+def test_faults_are_kept_until_they_are_dropped(store: StateStore) -> None:
+    store.put_fault(make_fault("f2"))
+    store.put_fault(make_fault("f1"))
+    store.put_fault(make_fault("f2", ends_at=500.0))
+    assert store.faults() == (make_fault("f1"), make_fault("f2", ends_at=500.0))
+    store.drop_fault("f2")
+    store.drop_fault("f2")
+    assert store.faults() == (make_fault("f1"),)
+
+
+def test_no_two_faults_get_one_number(store: StateStore) -> None:
+    assert [store.number_fault() for _ in range(3)] == [1, 2, 3]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tests.fakes.authorization import FakeAuthorization
 from tests.fakes.circuits import FakeCircuits
+from tests.fakes.faults import FakeFaults
 from tests.fakes.rollouts import FakeRollouts
 from tests.fakes.shifts import FakeShifts
 from tests.fakes.taps import FakeTaps
@@ -446,6 +447,7 @@ class FakeBackend:
     authorization: FakeAuthorization = field(init=False)
     policies: FakePolicies = field(init=False)
     circuits: FakeCircuits = field(init=False)
+    faults: FakeFaults = field(init=False)
     instances: FakeInstances = field(init=False)
     shifts: FakeShifts = field(init=False)
     rollouts: FakeRollouts = field(init=False)
@@ -457,6 +459,7 @@ class FakeBackend:
         self.authorization = FakeAuthorization(self._note)
         self.policies = FakePolicies(self._note)
         self.circuits = FakeCircuits(self._note, T0)
+        self.faults = FakeFaults(self._note)
         self.instances = FakeInstances(self._note)
         self.shifts = FakeShifts(self._note)
         self.rollouts = FakeRollouts(self._note)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshctl.ports import (
-    KEPT_ENTRIES,
     KEPT_REVISIONS,
     KEPT_ROLLOUTS,
+    FaultRecord,
     InstanceRecord,
     Registration,
     Revision,
@@ -30,6 +30,8 @@ class FakeStateStore(StateStore, RolloutStore):
         self._instances: dict[str, InstanceRecord] = {}
         self._revisions: dict[int, tuple[Revision, str]] = {}
         self._rollouts: dict[int, tuple[str, dict[int, str]]] = {}
+        self._fault_number = 0
+        self._faults: dict[str, FaultRecord] = {}
 
     def commit(
         self,
@@ -93,9 +95,7 @@ class FakeStateStore(StateStore, RolloutStore):
     def put_rollout(self, number: int, body: str, entries: Mapping[int, str]) -> None:
         self.writes += 1
         before = self._rollouts[number][1] if number in self._rollouts else {}
-        oldest = max(entries, default=0) - KEPT_ENTRIES
-        kept = {entry: text for entry, text in {**before, **entries}.items() if entry > oldest}
-        self._rollouts[number] = (body, kept)
+        self._rollouts[number] = (body, {**before, **entries})
         self._rollouts = {n: kept for n, kept in self._rollouts.items() if n > number - KEPT_ROLLOUTS}
 
     def rollouts(self) -> Mapping[int, str]:
@@ -103,3 +103,19 @@ class FakeStateStore(StateStore, RolloutStore):
 
     def rollout_entries(self, number: int) -> Mapping[int, str]:
         return dict(sorted(self._rollouts[number][1].items())) if number in self._rollouts else {}
+
+    def number_fault(self) -> int:
+        self.writes += 1
+        self._fault_number += 1
+        return self._fault_number
+
+    def faults(self) -> tuple[FaultRecord, ...]:
+        return tuple(record for _, record in sorted(self._faults.items()))
+
+    def put_fault(self, record: FaultRecord) -> None:
+        self.writes += 1
+        self._faults[record.id] = record
+
+    def drop_fault(self, fault_id: str) -> None:
+        self.writes += 1
+        self._faults.pop(fault_id, None)

@@ -88,6 +88,7 @@ class FakeSidecars:
         self.late: set[str] = set()
         self.failing: set[str] = set()
         self.retried: list[str] = []
+        self.renewed: list[str] = []
         self.asked = 0
         self.counted: dict[str, dict[str, int]] = {}
         self.clusters: dict[str, Any] = {}
@@ -112,6 +113,9 @@ class FakeSidecars:
                 raise RejectedError(f"the sidecar of {node} refused: it is too new")
             if node in self.late:
                 raise WaitTimeoutError(f"the sidecar of {node} did not acknowledge")
+
+    def renew_leases(self, node: str) -> None:
+        self.renewed.append(node)
 
     def retry_rejected(self, node: str) -> None:
         self.retried.append(node)
@@ -248,6 +252,7 @@ class ControlWorld:
             circuit_files=self.circuit_files,
             receiver=FakeReceiver(),
             make_forwarder=HttpForwarder,
+            store=self.store,
             daemon_pid=7,
             on_down=lambda: setattr(self, "ended", True),
         )

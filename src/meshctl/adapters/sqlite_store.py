@@ -23,10 +23,10 @@ import msgspec
 from meshctl.adapters.private_files import mend_file, open_private_directory
 from meshctl.errors import ConflictError, MeshctlError
 from meshctl.ports import (
-    KEPT_ENTRIES,
     KEPT_EVENTS,
     KEPT_REVISIONS,
     KEPT_ROLLOUTS,
+    FaultRecord,
     InstanceRecord,
     Registration,
     Revision,
@@ -63,14 +63,21 @@ def _add_rollouts(connection: sqlite3.Connection) -> None:
     )
 
 
+def _add_faults(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE faults (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create_tables,
     _add_revisions,
     _add_events,
     _add_rollouts,
+    _add_faults,
 )
 """Migration n takes a database from version n to n + 1; the version is SQLite's ``user_version``. A change of what
 is stored as JSON (see ports) that old JSON does not fit needs one, or old databases count as damaged."""
+
+_FAULT_NUMBER = "fault number"
 
 _DOCUMENTS: Mapping[str, type] = {
     "topology": TopologySource,
@@ -78,7 +85,13 @@ _DOCUMENTS: Mapping[str, type] = {
     "scales": dict[str, int],
     "registrations": tuple[Registration, ...],
     "selection": tuple[str, ...],
+    _FAULT_NUMBER: int,
 }
+
+_RECORDS: tuple[tuple[str, type], ...] = (
+    ("SELECT body FROM instances", InstanceRecord),
+    ("SELECT body FROM faults", FaultRecord),
+)
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
@@ -223,9 +236,6 @@ class SqliteStore(StateStore, RolloutStore):
         with self._transaction():
             self._connection.execute("INSERT OR REPLACE INTO rollouts (number, body) VALUES (?, ?)", (number, body))
             self._connection.executemany("INSERT OR REPLACE INTO rollout_entries VALUES (?, ?, ?)", values)
-            oldest = max(entries, default=0) - KEPT_ENTRIES
-            statement = "DELETE FROM rollout_entries WHERE rollout = ? AND number <= ?"
-            self._connection.execute(statement, (number, oldest))
             self._connection.execute("DELETE FROM rollouts WHERE number <= ?", (number - KEPT_ROLLOUTS,))
             self._connection.execute("DELETE FROM rollout_entries WHERE rollout <= ?", (number - KEPT_ROLLOUTS,))
 
@@ -239,6 +249,30 @@ class SqliteStore(StateStore, RolloutStore):
         statement = "SELECT number, body FROM rollout_entries WHERE rollout = ? ORDER BY number"
         with self._explained():
             return dict(self._connection.execute(statement, (number,)).fetchall())
+
+    # ------------------------------------------------------------------------------------------ faults
+
+    def number_fault(self) -> int:
+        """A number that no fault had before, from 1."""
+        number = (self._get(_FAULT_NUMBER, int) or 0) + 1
+        body = msgspec.json.encode(number)
+        self._write("INSERT OR REPLACE INTO documents (name, body) VALUES (?, ?)", (_FAULT_NUMBER, body))
+        return number
+
+    def faults(self) -> tuple[FaultRecord, ...]:
+        """The faults that are on, or not wholly undone, by id."""
+        with self._explained():
+            rows = self._connection.execute("SELECT body FROM faults ORDER BY id").fetchall()
+        return tuple(self._decode(body, FaultRecord) for (body,) in rows)
+
+    def put_fault(self, record: FaultRecord) -> None:
+        """Remember a fault."""
+        body = msgspec.json.encode(record)
+        self._write("INSERT OR REPLACE INTO faults (id, body) VALUES (?, ?)", (record.id, body))
+
+    def drop_fault(self, fault_id: str) -> None:
+        """Forget a fault; one that is not remembered is no error."""
+        self._write("DELETE FROM faults WHERE id = ?", (fault_id,))
 
     # ------------------------------------------------------------------------------------------ transactions
 
@@ -356,16 +390,7 @@ class SqliteStore(StateStore, RolloutStore):
         if findings != [("ok",)]:
             raise _DamagedError
         try:
-            for name, body in connection.execute("SELECT name, body FROM documents"):
-                if name in _DOCUMENTS:
-                    msgspec.json.decode(body, type=_DOCUMENTS[name])
-            for (body,) in connection.execute("SELECT body FROM instances"):
-                msgspec.json.decode(body, type=InstanceRecord)
-            for head, content in connection.execute("SELECT head, content FROM revisions"):
-                msgspec.json.decode(head, type=Revision)
-                zlib.decompress(content).decode()
-            for (text,) in connection.execute("SELECT body FROM rollouts"):
-                msgspec.json.decode(text)
+            _read_all(connection)
         except (msgspec.DecodeError, zlib.error, UnicodeDecodeError, TypeError) as error:
             raise _DamagedError from error
         except sqlite3.OperationalError as error:
@@ -394,3 +419,17 @@ class SqliteStore(StateStore, RolloutStore):
 
 class _DamagedError(Exception):
     """The database cannot be read, or what is in it cannot."""
+
+
+def _read_all(connection: sqlite3.Connection) -> None:
+    for name, body in connection.execute("SELECT name, body FROM documents"):
+        if name in _DOCUMENTS:
+            msgspec.json.decode(body, type=_DOCUMENTS[name])
+    for statement, kind in _RECORDS:
+        for (body,) in connection.execute(statement):
+            msgspec.json.decode(body, type=kind)
+    for head, content in connection.execute("SELECT head, content FROM revisions"):
+        msgspec.json.decode(head, type=Revision)
+        zlib.decompress(content).decode()
+    for (text,) in connection.execute("SELECT body FROM rollouts"):
+        msgspec.json.decode(text)

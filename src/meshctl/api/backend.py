@@ -11,6 +11,7 @@ from typing import Protocol
 from meshctl.wire.authorization import AuthzAnswer, AuthzRequest
 from meshctl.wire.circuits import CircuitList, ForceRequest
 from meshctl.wire.explain import ExplainRequest, Explanation
+from meshctl.wire.faults import ClearRequest, ClearResult, FaultList, InjectRequest, InjectResult
 from meshctl.wire.metrics import History, Metrics
 from meshctl.wire.models import (
     AppliedResult,
@@ -178,6 +179,22 @@ class RolloutBackend(Protocol):
         ...
 
 
+class FaultBackend(Protocol):
+    """What the control plane does with faults."""
+
+    def list(self) -> FaultList:
+        """The faults that are on."""
+        ...
+
+    async def inject(self, request: InjectRequest) -> InjectResult:
+        """Make a fault on requests; returns when every sidecar concerned has acknowledged."""
+        ...
+
+    async def clear(self, request: ClearRequest) -> ClearResult:
+        """End faults; returns as ``inject`` does."""
+        ...
+
+
 class InstanceBackend(Protocol):
     """What the control plane does with instances."""
 
@@ -238,6 +255,11 @@ class Backend(Protocol):
     @property
     def circuits(self) -> CircuitBackend:
         """What it does with circuit breakers."""
+        ...
+
+    @property
+    def faults(self) -> FaultBackend:
+        """What it does with faults."""
         ...
 
     @property

@@ -16,6 +16,7 @@ import msgspec
 from meshctl.client.authorization import AuthorizationClient
 from meshctl.client.circuits import CircuitClient
 from meshctl.client.errors import DisconnectedError
+from meshctl.client.faults import FaultClient
 from meshctl.client.instances import InstanceClient
 from meshctl.client.metrics import MetricsClient
 from meshctl.client.policies import PolicyClient
@@ -53,6 +54,7 @@ class MeshClient:
         self.authorization = AuthorizationClient(self._ask)
         self.policies = PolicyClient(self._ask)
         self.circuits = CircuitClient(self._ask)
+        self.faults = FaultClient(self._ask)
         self.instances = InstanceClient(self._ask)
         self.shifts = ShiftClient(self._ask)
         self.rollouts = RolloutClient(self._ask, self._stream)

@@ -16,12 +16,14 @@ from meshctl.control.circuits import Circuits
 from meshctl.control.declared_rollouts import DeclaredRollouts
 from meshctl.control.engine import Engine
 from meshctl.control.failures import Failures
+from meshctl.control.faults import Faults
 from meshctl.control.instances import Instances
 from meshctl.control.metrics import MetricsDesk
 from meshctl.control.observe import gateway_status, service_statuses
 from meshctl.control.policies import EnvoyCheck, Policies, accept_all
 from meshctl.control.proxies import list_proxies, read_proxy_config
 from meshctl.control.readiness import find_waiting, mesh_state
+from meshctl.control.request_faults import RequestFaults
 from meshctl.control.revisions import Stamp
 from meshctl.control.rollout_desk import RolloutDesk
 from meshctl.control.rollouts import Rollouts
@@ -32,7 +34,7 @@ from meshctl.errors import NotFoundError, UsageError
 from meshctl.plan.addresses import LOOPBACK, outbound_key
 from meshctl.plan.diff import describe_changes
 from meshctl.plan.routes import GATEWAY
-from meshctl.ports import CircuitFiles, LogReader, SourceFile, TopologySource
+from meshctl.ports import CircuitFiles, LogReader, SourceFile, StateStore, TopologySource
 from meshctl.wire.metrics import Metrics
 from meshctl.wire.models import (
     AppliedResult,
@@ -66,6 +68,7 @@ class ControlPlane:
         circuit_files: CircuitFiles,
         receiver: SpanReceiver,
         make_forwarder: MakeForwarder,
+        store: StateStore,
         daemon_pid: int,
         on_down: Callable[[], None],
         check_envoy: EnvoyCheck = accept_all,
@@ -85,6 +88,10 @@ class ControlPlane:
         self.rollouts = RolloutDesk(engine, self.rollout_runner, self.metrics)
         self.declared = DeclaredRollouts(engine, self.rollout_runner)
         self.policies.find_rollout = self.rollout_runner.describe
+        self.fault_register = Faults(engine, store)
+        self.faults = RequestFaults(engine, self.fault_register)
+        self.faults.find_rollout = self.shifts.find_rollout
+        self.rollout_runner.find_fault = self.fault_register.describe
         self.taps = Taps(engine)
         engine.plan_taps = self.taps.plan
         self.tracing = Tracing(engine, receiver=receiver, make_forwarder=make_forwarder)
@@ -124,6 +131,7 @@ class ControlPlane:
             started_at=self._started_at,
             gateway=gateway_status(seen),
             services=list(self.rollouts.mark(service_statuses(seen))),
+            faults=self.faults.list().faults,
         )
 
     def get_metrics(self, service: str = "", version: str = "", window: float = 10.0) -> Metrics:
@@ -138,7 +146,7 @@ class ControlPlane:
         async with self.policies.changer.lock, engine.changing:
             self._engine.refuse_while_stopping()
             topology = engine.parts.topology
-            before = topology.mesh
+            before, declared = topology.mesh, topology.declared
             running = before is not None and bool(engine.parts.supervisor.views())
             differs = topology.replace(
                 source,
@@ -152,6 +160,9 @@ class ControlPlane:
             changes = describe_changes(before if running else None, after)
             self._failures.since = engine.parts.clock.now()
             await engine.apply()
+            assert topology.declared is not None
+            follow = self.faults.follow(declared if running else None, topology.declared)
+            engine.spawn("faults", follow)
             self.policies.changer.resume()
             # What failed or was refused is given another chance: its reason may have gone, though no file changed.
             retried = engine.parts.supervisor.retry() if running else ()
@@ -164,6 +175,16 @@ class ControlPlane:
             for line in changes:
                 engine.parts.events.add("topology.changed", line.partition(":")[0], line)
         return UpResult(changes=list(changes), generation=self._generation, differs=list(differs))
+
+    async def begin(self) -> None:
+        """Take over what an earlier control plane left under way, and begin what goes on by itself."""
+        engine = self._engine
+        self.policies.changer.resume()
+        engine.spawn("circuits", self.circuits.run())
+        engine.spawn("rollouts", self.rollout_runner.run())
+        await self.fault_register.take_over()
+        engine.spawn("faults", self.fault_register.run())
+        engine.spawn("fault leases", self.faults.run())
 
     async def ready(self, timeout: float | None) -> ReadyResult:
         """Wait until everything is ready and every sidecar synced, something failed, or time ran out."""
@@ -185,6 +206,8 @@ class ControlPlane:
 
     async def down(self, force: bool) -> None:  # noqa: FBT001 - as the API has it
         """Stop everything; return when nothing is left."""
+        # First, or what is paused by a fault would not hear that it is to stop.
+        await self.fault_register.end_all("the mesh goes down")
         await self._engine.stop(force=force)
         self._engine.parts.events.close()
         self._on_down()

@@ -25,7 +25,7 @@ from meshctl.lifecycle.registrations import expire, next_expiry
 from meshctl.lifecycle.specs import build_specs, sidecar_name
 from meshctl.plan.addresses import COLLECTOR_KEY, app_key, inbound_key, outbound_key, upstream_key
 from meshctl.plan.build import build
-from meshctl.plan.facts import Facts
+from meshctl.plan.facts import ActiveFault, Facts
 from meshctl.plan.model import MeshPlan
 from meshctl.plan.policies.telemetry import TapPlan
 from meshctl.plan.routes import GATEWAY
@@ -58,6 +58,7 @@ class Engine:
         self._stop: asyncio.Task[None] | None = None
         self.plan_sampling: Callable[[], Mapping[str, int]] = dict  # set by whoever decides of what spans are made
         self.plan_taps: Callable[[Mesh], Mapping[str, TapPlan]] = lambda _mesh: {}  # set by those who tap sidecars
+        self.plan_faults: Callable[[], tuple[ActiveFault, ...]] = lambda: ()  # set by those who make faults
         self.changing = asyncio.Lock()
         # Held for one change of the topology at a time.
         self.stopping = False
@@ -286,6 +287,7 @@ class Engine:
             transports=self.transports.under_way,
             taps=self.plan_taps(mesh),
             sampling=self.plan_sampling(),
+            faults=self.plan_faults(),
             circuit_files={node: parts.paths.circuits(node) for node in self.nodes},
         )
 

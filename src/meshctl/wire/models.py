@@ -93,8 +93,30 @@ class ServiceStatus(Shape, frozen=True, kw_only=True):
     rollout: RolloutNote | None = None
 
 
+class FaultShape(Shape, frozen=True, kw_only=True):
+    """A fault that is on.
+
+    ``subject`` is what it was made on, ``services`` are those whose users notice, ``summary`` what it does in words.
+    ``state`` is ``starting``, ``on``, or ``ending`` while it is being undone. ``remaining`` is how many seconds it
+    lasts still; ``origin`` is ``command`` or ``topology``.
+    """
+
+    id: str
+    kind: str
+    subject: str
+    services: list[str]
+    summary: str
+    state: Literal["starting", "on", "ending"]
+    started_at: float
+    ends_at: float
+    remaining: float
+    author: str
+    reason: str
+    origin: Literal["command", "topology"]
+
+
 class MeshStatus(Shape, frozen=True, kw_only=True):
-    """The whole mesh as ``meshctl status -o json`` prints it."""
+    """The whole mesh as ``meshctl status -o json`` prints it; ``faults`` are those that are on."""
 
     mesh: str
     state: MeshState
@@ -104,6 +126,7 @@ class MeshStatus(Shape, frozen=True, kw_only=True):
     started_at: float
     gateway: GatewayStatus | None
     services: list[ServiceStatus]
+    faults: list[FaultShape] = msgspec.field(default_factory=list)
 
 
 class UpRequest(Shape, frozen=True, kw_only=True):
