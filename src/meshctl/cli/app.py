@@ -65,6 +65,7 @@ VERBS = (
     Verb("deregister", "register", PANEL_CHANGE, "Remove a registered instance."),
     Verb("canary", "canary", PANEL_CHANGE, "Shift traffic between the versions of a service."),
     Verb("circuit", "circuit", PANEL_CHANGE, "Show circuit breakers, and hold them open or closed."),
+    Verb("inject", "inject", PANEL_CHANGE, "Break requests on purpose, for a while; see and end it."),
     Verb("certs", "certs", PANEL_CHANGE, "Show, rotate and verify certificates."),
     Verb("init", "init", PANEL_TOOLS, "Write a topology to start from, with services that run."),
     Verb("validate", "validate", PANEL_TOOLS, "Check the topology and show every problem in it."),

@@ -47,6 +47,16 @@ def complete_instances(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching((name for _, ids in _list_names(ctx) for name in ids), incomplete)
 
 
+def complete_faults(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the faults that are on and were not named yet."""
+    named = set(ctx.params.get("ids") or ())
+    try:
+        status: dict[str, Any] = json.loads(_get_status(find_project(ctx).paths.api_socket))
+    except Exception:  # noqa: BLE001 - whatever is wrong, a press of the tab key is no place to tell
+        return []
+    return _matching((fault["id"] for fault in status["faults"] if fault["id"] not in named), incomplete)
+
+
 def complete_versions(ctx: typer.Context, incomplete: str) -> list[str]:
     """The versions of the service that is named already, but for its stable one."""
     return _matching(_list_versions(ctx), incomplete)

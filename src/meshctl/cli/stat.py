@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from meshctl.cli import figures
+from meshctl.cli.fault_banner import draw_banner, fault_cell
 from meshctl.cli.figures import color_share
 from meshctl.cli.options import (
     PANEL_SEE,
@@ -22,11 +23,11 @@ from meshctl.cli.options import (
     parse_duration,
 )
 from meshctl.cli.project import Project, Screen, connect, find_project, make_screen
-from meshctl.cli.render import Column, print_json, print_line, print_table
+from meshctl.cli.render import Column, print_json, print_line, print_table, read_clock
 from meshctl.errors import NotFoundError, UsageError
 from meshctl.figures import NOTHING, format_byte_rate, format_count, format_counts, format_ms, format_rate
 from meshctl.wire.metrics import Metrics, Row
-from meshctl.wire.models import encode
+from meshctl.wire.models import FaultShape, encode
 
 _SIGNALS = (
     Column(title="SUCCESS", justify="right"),
@@ -50,6 +51,7 @@ _MORE = (
     Column(title="REASONS", drop=18),
 )
 _NOTE = Column(title="NOTE", drop=2)
+_FAULT = Column(title="FAULT")
 
 STAT_COLUMNS = (Column(title="SERVICE"), Column(title="VERSION", drop=3), *_SIGNALS)
 EDGE_COLUMNS = (Column(title="SRC"), Column(title="DST"), Column(title="SECURED", drop=3), *_SIGNALS)
@@ -148,11 +150,11 @@ def _run(
         raise UsageError(f"--window: {window} is too short", hint="the shortest is 1s")
     project, screen = find_project(ctx, files=file), make_screen(ctx)
 
-    def show(metrics: Metrics) -> None:
+    def show(metrics: Metrics, faults: list[FaultShape]) -> None:
         if output is Output.JSON:
             print_json(encode(_pick(metrics, names)))
         else:
-            _print(screen, metrics, columns, list(rows(metrics)), wide=output is Output.WIDE)
+            _print(screen, metrics, columns, list(rows(metrics)), faults, wide=output is Output.WIDE)
 
     asyncio.run(_show(project, screen, names, seconds, show, watch=watch, clear=watch and output is not Output.JSON))
 
@@ -162,7 +164,7 @@ async def _show(
     screen: Screen,
     names: tuple[str, ...],
     seconds: float,
-    show: Callable[[Metrics], None],
+    show: Callable[[Metrics, list[FaultShape]], None],
     *,
     watch: bool,
     clear: bool,
@@ -171,17 +173,18 @@ async def _show(
         if not watch:
             metrics = await client.metrics.get(window=seconds)
             _check(metrics, names)
-            show(metrics)
+            show(metrics, (await client.faults.list()).faults)
             return
         first = True
         async for metrics in client.metrics.stream(window=seconds):
             _check(metrics, names)
+            faults = (await client.faults.list()).faults
             if clear and screen.out.is_terminal:
                 screen.out.file.write(_CLEAR)
             elif clear and not first:
                 print_line(screen.out, "")
             first = False
-            show(metrics)
+            show(metrics, faults)
 
 
 def _check(metrics: Metrics, names: tuple[str, ...]) -> None:
@@ -217,20 +220,25 @@ def _print(
     metrics: Metrics,
     columns: Sequence[Column],
     rows: list[tuple[list[str | Text], Row]],
+    faults: list[FaultShape],
     *,
     wide: bool,
 ) -> None:
     noted = any(row.stale for _, row in rows)
-    shown = [*columns, *(_MORE if wide else ()), *((_NOTE,) if noted else ())]
+    shown = [*columns, *(_MORE if wide else ()), *((_NOTE,) if noted else ()), *((_FAULT,) if faults else ())]
     cells = [
         [
             *names,
             *_signals(row),
             *(_more(row) if wide else ()),
             *((figures.format_note(row),) if noted else ()),
+            *((fault_cell(faults, row.destination),) if faults else ()),
         ]
         for names, row in rows
     ]
+    if not screen.quiet:
+        for line in draw_banner(faults, read_clock()):
+            print_line(screen.out, line)
     print_table(screen.out, shown, cells)
     if not screen.quiet:
         for note in figures.list_notes(metrics):

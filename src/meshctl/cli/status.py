@@ -8,6 +8,7 @@ import msgspec
 import typer
 from rich.text import Text
 
+from meshctl.cli.fault_banner import draw_banner, fault_cell
 from meshctl.cli.options import PANEL_SEE, FileOption, Output, OutputOption, ServicesArgument, example
 from meshctl.cli.project import ask, find_project, make_screen
 from meshctl.cli.render import (
@@ -44,6 +45,9 @@ WIDE_COLUMNS = (
     Column(title="IDENTITY", drop=14),
 )
 
+FAULT_COLUMN = Column(title="FAULT")
+"""The last column while any fault is on."""
+
 _NONE = "-"
 
 
@@ -72,10 +76,13 @@ def status(
     screen = make_screen(ctx)
     if not screen.quiet:
         print_line(screen.out, _header(mesh))
+        for line in draw_banner(mesh.faults, read_clock()):
+            print_line(screen.out, line)
     if mesh.services:
         wide = output is Output.WIDE
         rows = list(_rows(mesh, now=read_clock(), wide=wide))
-        print_table(screen.out, WIDE_COLUMNS if wide else COLUMNS, rows)
+        columns = WIDE_COLUMNS if wide else COLUMNS
+        print_table(screen.out, (*columns, FAULT_COLUMN) if mesh.faults else columns, rows)
     if not screen.quiet:
         for note in _notes(mesh):
             print_line(screen.out, note)
@@ -109,12 +116,14 @@ def _rows(mesh: MeshStatus, *, now: float, wide: bool) -> Iterator[list[str | Te
             yield [
                 *_instance_cells(service, instance, now=now),
                 *(_wide_cells(service, instance) if wide else ()),
+                *([fault_cell(mesh.faults, service.name)] if mesh.faults else ()),
             ]
         if not service.instances:
             kind = Text("external") if service.kind == "external" else style_state(service.state)
             row: list[str | Text] = [service.name, _NONE, _NONE, kind, style_state(service.health)]
             row += [_NONE, _NONE, _NONE, _config(service), _NONE]
-            yield row + ([_NONE, _NONE, _sidecar_pid(service), _upstreams(service), service.identity] if wide else [])
+            row += [_NONE, _NONE, _sidecar_pid(service), _upstreams(service), service.identity] if wide else []
+            yield [*row, *([fault_cell(mesh.faults, service.name)] if mesh.faults else ())]
 
 
 def _instance_cells(service: ServiceStatus, instance: InstanceStatus, *, now: float) -> list[str | Text]:

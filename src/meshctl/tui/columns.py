@@ -201,6 +201,13 @@ _AGE: Column[Item] = Column(
     right=True,
     when=lambda item: bool(item.row.stale),
 )
+_FAULT: Column[Item] = Column(
+    key="fault",
+    title="FAULT",
+    show=lambda item: Span(",".join(item.row.faults), "warn") if item.row.faults else Span(NOTHING, "dim"),
+    value=lambda item: ",".join(item.row.faults) or None,
+    when=lambda item: bool(item.row.faults),
+)
 _TRAFFIC: tuple[Column[Item], ...] = (
     _number("rps", "RPS", lambda row: row.rps, format_rate, width=5),
     _number("success", "SUCCESS", lambda row: row.success, format_share, width=7, tone=_share_tone),
@@ -208,6 +215,7 @@ _TRAFFIC: tuple[Column[Item], ...] = (
     _number("p95", "P95", lambda row: row.p95_ms, format_ms, drop=8, width=5),
     _number("p99", "P99", lambda row: row.p99_ms, format_ms, width=5),
     _AGE,
+    _FAULT,
     _number("conn", "CONN", lambda row: row.connections, _whole(format_count), drop=12, width=4),
     _number("retries", "RETRIES", lambda row: row.retry_rate, format_rate, drop=9, width=5),
     Column(

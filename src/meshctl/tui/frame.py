@@ -5,6 +5,7 @@ Enters: the newest figures, the link, a view, a width.  Leaves: lines of texts w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +22,7 @@ OLD = 3.0
 _LABEL = 8
 _SIDE = 23
 _MAX_NOTES = 4
+_MAX_FAULTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,7 @@ def draw_notes(
     if connection.link == "down":
         notes.append((Span("the mesh is down", "warn"), Span(": `meshctl up` starts it, and this goes on then")))
     if snapshot is not None:
+        notes += list(_fault_notes(snapshot))
         for sidecar in snapshot.stale:
             since = "never answered" if sidecar.age_s is None else f"has not answered for {format_age(sidecar.age_s)}"
             reason = f": {' '.join(sidecar.error.split())}" if sidecar.error else ""
@@ -138,6 +141,17 @@ def draw_notes(
     if dropped:
         notes.append((Span(f"no room for {', '.join(dropped)}", "dim"),))
     return tuple(cut_line(note, width) for note in notes)
+
+
+def _fault_notes(snapshot: TopSnapshot) -> Iterator[Line]:
+    """What is broken on purpose, so that nobody takes it for a failure."""
+    for fault in snapshot.faults[:_MAX_FAULTS]:
+        left = format_age(max(0.0, fault.ends_at - snapshot.time))
+        name = Span(f"FAULT {fault.id} on {fault.subject}", "warn")
+        yield name, Span(f": {fault.summary}; ends in {left}")
+    more = len(snapshot.faults) - _MAX_FAULTS
+    if more > 0:
+        yield (Span(f"FAULTS: {more} more are on, see `meshctl inject list`", "warn"),)
 
 
 def draw_keys(view: View, width: int) -> Line:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from meshctl.wire.metrics import Figures, Metrics, ProcessUse, Row
 from meshctl.wire.models import InstanceStatus, MeshStatus, ServiceStatus
 from meshctl.wire.top import StaleSidecar, TopRow, TopSnapshot
@@ -21,7 +23,7 @@ def build_snapshot(status: MeshStatus, metrics: Metrics) -> TopSnapshot:
     uses = {use.name: use for use in metrics.processes}
     by_instance = {row.instance: row for row in metrics.instances}
     window = metrics.window_s
-    return TopSnapshot(
+    snapshot = TopSnapshot(
         mesh=status.mesh,
         state=status.state,
         time=metrics.time,
@@ -54,6 +56,28 @@ def build_snapshot(status: MeshStatus, metrics: Metrics) -> TopSnapshot:
             for sidecar in metrics.sidecars
             if sidecar.stale
         ],
+        faults=status.faults,
+    )
+    return _mark(snapshot) if status.faults else snapshot
+
+
+def _mark(snapshot: TopSnapshot) -> TopSnapshot:
+    """The snapshot with the faults that are on in the rows of the services that they are on."""
+
+    def mark(rows: list[TopRow]) -> list[TopRow]:
+        return [
+            msgspec.structs.replace(row, faults=[f.id for f in snapshot.faults if row.service in f.services])
+            for row in rows
+        ]
+
+    return msgspec.structs.replace(
+        snapshot,
+        services=mark(snapshot.services),
+        edges=mark(snapshot.edges),
+        versions=mark(snapshot.versions),
+        instances=mark(snapshot.instances),
+        routes=mark(snapshot.routes),
+        flows=mark(snapshot.flows),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from meshctl.wire.models import MeshState, Shape
+from meshctl.wire.models import FaultShape, MeshState, Shape
 
 
 class TopRow(Shape, frozen=True, kw_only=True):
@@ -17,7 +17,7 @@ class TopRow(Shape, frozen=True, kw_only=True):
     ``success`` is a share between 0 and 1. ``weights`` are percent by version: all those of a service, the own one of
     a version. ``rollout`` is the phase of a rollout that is under way, of the service and of the version. ``cpu`` is
     in cores, ``memory`` in bytes, of instances without their sidecar. ``age_s`` is how old the figures are, ``stale``
-    names the sidecars that they lack because these do not answer.
+    names the sidecars that they lack because these do not answer. ``faults`` are the ids of those on at the service.
     """
 
     source: str = ""
@@ -48,6 +48,7 @@ class TopRow(Shape, frozen=True, kw_only=True):
     restarts: int | None = None
     age_s: float | None = None
     stale: list[str] = msgspec.field(default_factory=list)
+    faults: list[str] = msgspec.field(default_factory=list)
 
 
 class StaleSidecar(Shape, frozen=True, kw_only=True):
@@ -77,3 +78,4 @@ class TopSnapshot(Shape, frozen=True, kw_only=True):
     routes: list[TopRow]
     flows: list[TopRow]
     stale: list[StaleSidecar]
+    faults: list[FaultShape] = msgspec.field(default_factory=list)

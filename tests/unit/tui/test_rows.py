@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.backend import make_status
+from tests.fakes.faults import make_fault
 from tests.fakes.mesh_reader import make_history, make_metrics, make_policies, make_row
 
 from meshctl.tui import view
@@ -148,6 +149,22 @@ def test_many_silent_sidecars_do_not_fill_the_screen() -> None:
     notes = draw_notes(many, Connection(link="live"), View(), hidden=0, dropped=(), width=100)
     assert len(notes) == 4
     assert "27 more" in plain_text(notes[-1])
+
+
+def test_faults_that_are_on_are_shown_first_and_in_the_rows_of_their_services() -> None:
+    faults = [make_fault(f"f{number}", ends_at=SNAPSHOT.time + 65) for number in (1, 2, 3)]
+    seen = build_snapshot(msgspec.structs.replace(make_status(), faults=faults), make_metrics())
+    assert {row.service: row.faults for row in seen.services}["payment"] == ["f1", "f2", "f3"]
+    assert {row.service: row.faults for row in seen.services}["frontend"] == []
+    notes = [plain_text(n) for n in draw_notes(seen, Connection(link="live"), View(), hidden=0, dropped=(), width=100)]
+    assert notes[0] == "FAULT f1 on payment: delay 300ms, 20% of requests; ends in 65s"
+    assert notes[2] == "FAULTS: 1 more are on, see `meshctl inject list`"
+    fault = next(column for column in TABLES["services"] if column.key == "fault")
+    items = {item.row.service: item for item in list_items(seen, None, View())}
+    assert (fault.show(items["payment"]).text, fault.value(items["frontend"])) == ("f1,f2,f3", None)
+    assert fault.when is not None
+    assert fault.when(items["payment"])
+    assert not fault.when(items["frontend"])
 
 
 def test_requests_are_bounded_and_newest_first() -> None:
