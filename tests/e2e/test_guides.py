@@ -20,7 +20,7 @@ GUIDES = [
     ROOT / "README.md",
     *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("getting-started", "debugging-a-service", "policies")),
     ROOT / "docs" / "guides" / "how-traffic-flows.md",
-    *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("circuit-breaking", "fallback", "security")),
+    *(ROOT / "docs" / "guides" / f"{name}.md" for name in ("circuit-breaking", "fallback", "faults", "security")),
     *(
         ROOT / "docs" / "guides" / f"{name}.md"
         for name in (
