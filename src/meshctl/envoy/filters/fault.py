@@ -7,7 +7,7 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/filters/http/fault
 
 What a slot did to a request it notes in the request's metadata, from where the header that names the fault is made. A
 request that is to be cut off is answered with more headers than the other sidecar takes (100), which resets its stream
-and no other: nothing else in Envoy does that before an answer has begun (docs/adr/0021).
+and no other: nothing else in Envoy does that before an answer has begun (docs/adr/0022).
 """
 
 from __future__ import annotations

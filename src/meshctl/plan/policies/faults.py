@@ -2,7 +2,7 @@
 
 A fault is made by Envoy's fault filter, of which every listener holds a few (slots). What it does and to which
 requests is part of the routes; how often is a runtime value of its own, 0 where there is none. So a fault ends by
-itself when the control plane no longer renews the values (docs/adr/0021).
+itself when the control plane no longer renews the values (docs/adr/0022).
 
 Envoy draws delay and failure each by itself. What cannot be drawn so takes a second slot: a fault that keeps the two
 apart fails requests first and delays a share of those that are left; a throttled answer is drawn by a script.
