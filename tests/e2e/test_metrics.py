@@ -167,7 +167,7 @@ def test_a_window_without_traffic_says_nothing(world: Map) -> None:
     row = edge(metrics(world.mesh), "caller", "idle")
     assert (row["requests"], row["rate"], row["success"], row["p99_ms"]) == (0, 0, None, None)
     shown = world.mesh.must("stat", "idle").splitlines()
-    assert shown[1].split()[:4] == ["idle", "–", "–", "0.0"]
+    assert shown[1].split()[:4] == ["idle", "–", "–", "0"]
 
 
 def test_a_request_tried_twice_is_one_request(world: Map) -> None:
