@@ -350,6 +350,9 @@ class StateStore(Protocol):
 KEPT_ROLLOUTS = 50
 """How many rollouts a store keeps; older ones are forgotten."""
 
+KEPT_ENTRIES = 20_000
+"""How much of what came to one rollout is kept: two days and more, at the built-in interval."""
+
 
 class RolloutStore(Protocol):
     """Rollouts that survive the control plane. Every method is one transaction; texts are those of canary.codec."""
@@ -357,7 +360,7 @@ class RolloutStore(Protocol):
     def put_rollout(self, number: int, body: str, entries: Mapping[int, str]) -> None:
         """Remember a rollout as it stands, with what came to it since, by number; what came before stays.
 
-        What is older than KEPT_ROLLOUTS is forgotten. Raises MeshctlError when it cannot be stored.
+        What is older than KEPT_ROLLOUTS and KEPT_ENTRIES is forgotten. Raises MeshctlError when it cannot be stored.
         """
         ...
 

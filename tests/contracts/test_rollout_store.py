@@ -9,7 +9,7 @@ import pytest
 from tests.fakes.state_store import FakeStateStore
 
 from meshctl.adapters.sqlite_store import SqliteStore
-from meshctl.ports import KEPT_ROLLOUTS, RolloutStore
+from meshctl.ports import KEPT_ENTRIES, KEPT_ROLLOUTS, RolloutStore
 
 
 @pytest.fixture(params=["sqlite", "fake"])
@@ -42,6 +42,12 @@ def test_old_rollouts_are_forgotten_with_their_entries(store: RolloutStore) -> N
     assert list(store.rollouts()) == list(range(3, KEPT_ROLLOUTS + 3))
     assert dict(store.rollout_entries(2)) == {}
     assert dict(store.rollout_entries(3)) == {1: "{}"}
+
+
+def test_of_a_rollout_without_end_the_newest_is_kept(store: RolloutStore) -> None:
+    store.put_rollout(1, "{}", {1: '"begin"', 2: '"old"'})
+    store.put_rollout(1, "{}", {KEPT_ENTRIES + 1: '"new"'})
+    assert dict(store.rollout_entries(1)) == {2: '"old"', KEPT_ENTRIES + 1: '"new"'}
 
 
 def test_rollouts_are_there_when_the_database_is_opened_again(tmp_path: Path) -> None:

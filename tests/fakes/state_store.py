@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshctl.ports import (
+    KEPT_ENTRIES,
     KEPT_REVISIONS,
     KEPT_ROLLOUTS,
     FaultRecord,
@@ -95,7 +96,9 @@ class FakeStateStore(StateStore, RolloutStore):
     def put_rollout(self, number: int, body: str, entries: Mapping[int, str]) -> None:
         self.writes += 1
         before = self._rollouts[number][1] if number in self._rollouts else {}
-        self._rollouts[number] = (body, {**before, **entries})
+        oldest = max(entries, default=0) - KEPT_ENTRIES
+        kept = {entry: text for entry, text in {**before, **entries}.items() if entry > oldest}
+        self._rollouts[number] = (body, kept)
         self._rollouts = {n: kept for n, kept in self._rollouts.items() if n > number - KEPT_ROLLOUTS}
 
     def rollouts(self) -> Mapping[int, str]:

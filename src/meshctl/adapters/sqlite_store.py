@@ -23,6 +23,7 @@ import msgspec
 from meshctl.adapters.private_files import mend_file, open_private_directory
 from meshctl.errors import ConflictError, MeshctlError
 from meshctl.ports import (
+    KEPT_ENTRIES,
     KEPT_EVENTS,
     KEPT_REVISIONS,
     KEPT_ROLLOUTS,
@@ -236,6 +237,9 @@ class SqliteStore(StateStore, RolloutStore):
         with self._transaction():
             self._connection.execute("INSERT OR REPLACE INTO rollouts (number, body) VALUES (?, ?)", (number, body))
             self._connection.executemany("INSERT OR REPLACE INTO rollout_entries VALUES (?, ?, ?)", values)
+            oldest = max(entries, default=0) - KEPT_ENTRIES
+            statement = "DELETE FROM rollout_entries WHERE rollout = ? AND number <= ?"
+            self._connection.execute(statement, (number, oldest))
             self._connection.execute("DELETE FROM rollouts WHERE number <= ?", (number - KEPT_ROLLOUTS,))
             self._connection.execute("DELETE FROM rollout_entries WHERE rollout <= ?", (number - KEPT_ROLLOUTS,))
 

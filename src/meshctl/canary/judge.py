@@ -31,6 +31,9 @@ LEAST_REFERENCE = 0.01
 """The share of errors that a version alone with all the traffic is allowed in any case."""
 
 
+_VERY_MUCH = 1e6
+
+
 def judge(rollout: Rollout, sample: Sample, now: float) -> tuple[Evidence, Verdict]:
     """The evidence with a tick taken in, and the verdict; the rollout is running and counts the tick already."""
     evidence = take_in(rollout, sample)
@@ -208,7 +211,8 @@ def _tell_latency(rollout: Rollout, finding: Finding) -> str:
 
 
 def _tell_evidence(finding: Finding) -> str:
-    return f"evidence {finding.evidence:.3g} of {finding.threshold:g}"
+    told = f"{finding.evidence:.0f}" if finding.evidence < _VERY_MUCH else "over 1M"
+    return f"evidence {told} of {finding.threshold:g}"
 
 
 def _percent(share: float | None) -> str:

@@ -25,8 +25,8 @@ _LONGEST = 3600
 class Samples:
     """Reads samples for rollouts."""
 
-    def __init__(self, engine: Engine, metrics: MetricsDesk, find_fault: Callable[[str], str]) -> None:
-        """``find_fault`` says in words which fault is on for a service; empty for none."""
+    def __init__(self, engine: Engine, metrics: MetricsDesk, find_fault: Callable[[str, float], str]) -> None:
+        """``find_fault`` says in words which fault was on for a service since a time; empty for none."""
         self._engine = engine
         self._metrics = metrics
         self._find_fault = find_fault
@@ -57,7 +57,7 @@ class Samples:
             window_stable=count_version(windowed, stable, apart=apart),
             active=count_active(ticked, service, version),
             stale=tuple(sorted(name for name in callers if name in running and _is_stale(ticked.get(name)))),
-            fault=self._find_fault(service),
+            fault=self._find_fault(service, rollout.counted_until),
         )
 
 

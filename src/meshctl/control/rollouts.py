@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from meshctl.canary.codec import Entry
-from meshctl.canary.machine import begin, step
+from meshctl.canary.machine import SETTLING, begin, step
 from meshctl.canary.model import (
     Applied,
     Cancelled,
@@ -75,9 +75,11 @@ class Rollouts:
         self._awake: set[int] = set()
         # Those that this control plane began, or has taken up.
         self._trouble = ""
+        self._faults: dict[str, tuple[str, float]] = {}
+        # The last fault of a service, in words, and when it was last seen to be on.
         self.find_fault: Callable[[str], str] = lambda _service: ""
         """Says of a service which fault is on, such as ``30% abort``; empty when none is. Whoever injects sets it."""
-        self.read = Samples(engine, metrics, self._ask_for_fault).read
+        self.read = Samples(engine, metrics, self._fault_since).read
         self.now: Callable[[], float] = engine.parts.metrics.reader.now
         shifts.find_rollout = self.describe
 
@@ -226,17 +228,15 @@ class Rollouts:
         if mesh is None or self._engine.stopping:
             return
         for rollout in self._book.under_way():
-            event = self._find_due(rollout)
+            if fault := self.find_fault(rollout.service):
+                self._faults[rollout.service] = (fault, self.now())
             try:
+                event = self._find_due(rollout)
                 if event is not None:
                     self._feed(rollout, event)
             except MeshctlError as error:
                 # What cannot be written down is not done; it is due again at the next look.
-                if error.message != self._trouble:
-                    self._engine.parts.events.add("rollout.trouble", rollout.service, error.message, "warning")
-                self._trouble = error.message
-            else:
-                self._trouble = ""
+                self._tell_trouble(rollout, error)
 
     def _find_due(self, rollout: Rollout) -> Event | None:
         mesh = self._engine.mesh
@@ -336,6 +336,11 @@ class Rollouts:
         level = _LEVELS.get(rollout.phase, "warning" if rollout.pause in ("inconclusive", "disturbed") else "info")
         self._engine.parts.events.add(f"rollout.{what}", rollout.service, words, level)
 
+    def _tell_trouble(self, rollout: Rollout, error: MeshctlError) -> None:
+        if error.message != self._trouble:
+            self._engine.parts.events.add("rollout.trouble", rollout.service, error.message, "warning")
+        self._trouble = error.message
+
     def _carry_out(self, rollout: Rollout, commands: tuple[Command, ...]) -> None:
         for command in commands:
             before = self._work.pop(rollout.number, None)
@@ -369,10 +374,18 @@ class Rollouts:
                 event = Refused(weight=command.weight, message=error.message)
         if self._work.get(rollout.number) is asyncio.current_task():
             del self._work[rollout.number]
-        self._feed(self._book.all[rollout.number], event)
+        try:
+            self._feed(self._book.all[rollout.number], event)
+        except MeshctlError as error:
+            # It still says that the weight is on its way: the next look has it pushed again.
+            self._tell_trouble(rollout, error)
+        else:
+            self._trouble = ""
 
-    def _ask_for_fault(self, service: str) -> str:
-        return self.find_fault(service)
+    def _fault_since(self, service: str, since: float) -> str:
+        """The fault that was on since a time, in words. Requests that it delayed end a while after it."""
+        words, seen = self._faults.get(service, ("", 0.0))
+        return words if seen >= since - SETTLING else ""
 
     def _is_in_force(self, rollout: Rollout, weight: int) -> bool:
         mesh = self._engine.mesh

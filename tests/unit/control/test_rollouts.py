@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from meshctl.canary.model import Counts, Rollout, Sample
 from meshctl.control.control_plane import ControlPlane
 from meshctl.control.rollout_book import first_of
 from meshctl.control.rollouts import Rollouts
-from meshctl.errors import ConflictError, NotFoundError, UsageError
+from meshctl.errors import ConflictError, MeshctlError, NotFoundError, UsageError
 from meshctl.wire.shifts import ShiftRequest
 
 TOPOLOGY = """
@@ -244,6 +245,18 @@ async def test_a_fault_holds_and_is_no_evidence(driver: Driver) -> None:
     assert rollout.why == "30% abort is on: what it does is not held against v2"
 
 
+async def test_a_fault_that_is_over_still_counts_for_the_tick_that_it_was_in(driver: Driver) -> None:
+    await driver.start()
+    since = driver.rollouts._fault_since
+    assert since("shop", driver.at) == ""
+    driver.rollouts.find_fault = lambda _service: "30% abort"
+    await driver.tick(10)
+    driver.rollouts.find_fault = lambda _service: ""
+    await driver.tick(10)
+    assert since("shop", driver.at - 10) == "30% abort"
+    assert since("shop", driver.at - 4) == ""
+
+
 async def test_a_sidecar_that_refuses_leaves_the_weight_before(world: ControlWorld, driver: Driver) -> None:
     await driver.start()
     world.sidecars.stubborn["front"] = world.sidecars.snapshots["front"].version
@@ -251,6 +264,32 @@ async def test_a_sidecar_that_refuses_leaves_the_weight_before(world: ControlWor
         await driver.rollouts.promote("shop", full=False, author="ann")
     assert (driver.rollout.phase, driver.rollout.weight) == ("paused", 5)
     assert driver.split == {"v1": 95, "v2": 5}
+
+
+async def test_what_cannot_be_written_down_is_done_once_it_can(
+    world: ControlWorld, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full when the answer comes: the weight is pushed again, which changes nothing, and noted then."""
+    full = True
+    put = world.rollouts.put_rollout
+
+    def put_rollout(number: int, body: str, entries: Mapping[int, str]) -> None:
+        if full and '"event":"applied"' in "".join(entries.values()):
+            raise MeshctlError("the disk is full")
+        put(number, body, entries)
+
+    await driver.start()
+    monkeypatch.setattr(world.rollouts, "put_rollout", put_rollout)
+    asked = asyncio.ensure_future(driver.rollouts.promote("shop", full=False, author="ann"))
+    await until(lambda: driver.split == {"v1": 90, "v2": 10}, "the weight is in effect")
+    for _ in range(3):
+        await driver.tick()
+    assert (driver.rollout.phase, driver.rollout.applied) == ("shifting", 5)
+    assert [line for line in await world.event_lines() if "disk" in line] == ["rollout.trouble shop: the disk is full"]
+    full = False
+    await driver.tick()
+    assert (await asked).phase == "running"
+    assert (driver.rollout.applied, driver.split) == (10, {"v1": 90, "v2": 10})
 
 
 async def test_a_stream_ends_with_its_rollout(driver: Driver) -> None:
