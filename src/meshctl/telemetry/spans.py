@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from meshctl.envoy.tracing import TAG
+from meshctl.envoy.tracing import SEEN, SEEN_FIELDS, SEPARATOR, TAG
 
 Kind = Literal["caller", "try", "callee", "own"]
 """Who saw what: the sidecar of a caller its request, and each try of it; the sidecar of an instance what came to it; a
@@ -28,7 +28,7 @@ LISTENER = f"{TAG}listener"
 _NODE = "node_id"
 # A request's span says which sidecar made it; those of its tries do not.
 
-_NO_MEANING = frozenset({"component", "zone", "downstream_cluster", "upstream_cluster.name", _NODE})
+_NO_MEANING = frozenset({"component", "zone", "downstream_cluster", "upstream_cluster.name", _NODE, LISTENER, SEEN})
 _FIRST_FAILURE = 500
 _SPAN_BYTES = 700
 # What a span takes in memory besides its texts.
@@ -95,10 +95,11 @@ def make_span(
     if listener:
         kind: Kind = "try" if _NODE not in attributes else "callee" if listener.startswith("inbound/") else "caller"
         instance = listener.removeprefix("inbound/") if kind == "callee" else ""
+        seen = zip(SEEN_FIELDS, attributes.get(SEEN, "").split(SEPARATOR), strict=False)
         attributes = {
             key: value
-            for key, value in attributes.items()
-            if key not in _NO_MEANING and key != LISTENER and value not in ("", "-")
+            for key, value in (*attributes.items(), *((TAG + field, value) for field, value in seen))
+            if key not in _NO_MEANING and value not in ("", "-")
         }
         failed = failed or has_failed(attributes.get("http.status_code", "0"))
     else:

@@ -59,9 +59,13 @@ def test_a_service_may_say_which_instance_it_is() -> None:
 def test_only_what_a_sidecar_knows_is_kept_of_its_span() -> None:
     span = must(
         attributes={"meshctl.listener": "gateway", "node_id": "gateway", "component": "proxy", "user_agent": "-",
-                    "meshctl.late": "", "http.method": "GET"}
+                    "meshctl.seen": "via_upstream\t-\t\topen", "http.method": "GET"}
     )  # fmt: skip
-    assert dict(span.attributes) == {"http.method": "GET"}
+    assert dict(span.attributes) == {
+        "http.method": "GET",
+        "meshctl.details": "via_upstream",
+        "meshctl.circuit": "open",
+    }
 
 
 @pytest.mark.parametrize("status", ["0", "500", "503", "-", ""])
