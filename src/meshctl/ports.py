@@ -58,6 +58,18 @@ class ProcessHost(Protocol):
         """Send a signal to the whole process group; False when nothing of it is left."""
         ...
 
+    async def hold(self, name: str, share: float, until: float) -> bool:
+        """Take a share of its time (1: all of it) from a process group until a moment, in seconds since the epoch.
+
+        Then it goes on, whatever happens to the control plane; and before, when it is signalled. False when it does
+        not run. Raises MeshctlError when it cannot be made sure that it goes on: it is not held then.
+        """
+        ...
+
+    async def release(self, name: str) -> bool:
+        """Let a process group that is held go on; False when it is not held."""
+        ...
+
     async def sweep(self, name: str) -> None:
         """SIGKILL whatever is left of the process, its group and its descendants; return when none is left."""
         ...

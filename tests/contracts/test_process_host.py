@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -313,3 +314,23 @@ async def test_a_closed_host_says_so(world: World) -> None:
     await host.close(stop=False)
     with pytest.raises(ConflictError, match="closed"):
         await host.running()
+
+
+async def test_a_process_is_held_while_it_runs_and_let_go(world: World) -> None:
+    host = await world.connect()
+    await start_ready(host, world.command("a", "sleeper"))
+    assert await host.hold("a", 1.0, time.time() + 60)
+    assert await names(host) == ["a"]
+    assert await host.release("a")
+    assert not await host.release("a")
+    assert not await host.hold("nobody", 1.0, time.time() + 60)
+
+
+async def test_what_is_held_takes_a_signal_at_once(world: World) -> None:
+    host = await world.connect()
+    exits = Exits(host.exits())
+    await start_ready(host, world.command("a", "sleeper"))
+    assert await host.hold("a", 1.0, time.time() + 60)
+    assert await host.signal("a", signal.SIGTERM)
+    assert (await exits.wait_for("a")).code == -signal.SIGTERM
+    assert not await host.hold("a", 1.0, time.time() + 60)

@@ -43,6 +43,8 @@ class FakeProcess:
     alive: bool = True
     child: bool = False
     detached: bool = False
+    held: float = 0.0
+    held_until: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +69,8 @@ class FakeMachine:
     unacked: dict[int, ProcessExit] = field(default_factory=dict)
     hosts: list[FakeProcessHost] = field(default_factory=list)
     next_pid: int = 1000
+    on_start: Callable[[str], None] = lambda _name: None
+    """Is told of every start: for a process that is to do something."""
 
     def run(self, spec: ProcessSpec) -> FakeProcess:
         """Start a process, as ports.ProcessHost.start says."""
@@ -88,6 +92,7 @@ class FakeMachine:
         )
         self.processes[spec.name] = process
         self.started.append(spec)
+        self.on_start(spec.name)
         if behaviour.output:
             with Path(spec.log_path).open("a") as log:
                 log.writelines(format_line(self.now(), stream, text) for stream, text in behaviour.output)
@@ -117,6 +122,7 @@ class FakeMachine:
         if signum == 0:
             return True
         process.child = False
+        process.held = 0.0
         if process.alive and (signum == signal.SIGKILL or signum not in process.behaviour.ignores):
             self.finish(name, -signum)
         return True
@@ -160,6 +166,22 @@ class FakeProcessHost:
     async def signal(self, name: str, signum: int) -> bool:
         self._check_open()
         return self.machine.signal(name, signum)
+
+    async def hold(self, name: str, share: float, until: float) -> bool:
+        self._check_open()
+        process = self.machine.processes.get(name)
+        if process is None or not process.alive:
+            return False
+        process.held, process.held_until = share, until
+        return True
+
+    async def release(self, name: str) -> bool:
+        self._check_open()
+        process = self.machine.processes.get(name)
+        held = process is not None and process.alive and process.held > 0
+        if process is not None:
+            process.held = 0.0
+        return held
 
     async def sweep(self, name: str) -> None:
         self._check_open()

@@ -68,6 +68,8 @@ class Keeper:
             "subscribe": self._subscribe,
             "start": self._start,
             "signal": self._signal,
+            "hold": self._hold,
+            "release": self._release,
             "list": self._list,
             "ack": self._acknowledge,
             "stop": self._stop,
@@ -96,6 +98,9 @@ class Keeper:
             timeout = _POLL_SECONDS
         elif not self._connections and self._table.is_idle:
             timeout = self._idle
+        held = self._table.turn_holds()
+        if held is not None:
+            timeout = held if timeout is None else min(timeout, held)
         for key, events in self._selector.select(timeout):
             # An earlier one of this turn may have closed the descriptor, and its number may be in use again.
             current = self._selector.get_map().get(key.fd)
@@ -213,6 +218,16 @@ class Keeper:
 
     def _signal(self, _connection: Connection, request: dict[str, Any]) -> bool:
         return self._table.send_signal(str(request["name"]), int(request["signum"]))
+
+    def _hold(self, _connection: Connection, request: dict[str, Any]) -> bool:
+        name, share, until = str(request["name"]), float(request["share"]), float(request["until"])
+        if not 0 < share <= 1:
+            raise Refusal("usage", f"{share:g} is no share of the time")
+        report(f"{name}: {share:.0%} of its time is taken from it")
+        return self._table.hold(name, share, until)
+
+    def _release(self, _connection: Connection, request: dict[str, Any]) -> bool:
+        return self._table.release(str(request["name"]))
 
     def _list(self, _connection: Connection, _request: dict[str, Any]) -> list[dict[str, Any]]:
         self._table.reap()

@@ -26,6 +26,7 @@ class Record(NamedTuple):
 
     ``token`` names the attempt to start it; ``birth`` is that of process_identity; ``exited`` with ``code`` None means
     that it ended while nobody was there to learn how; ``acked`` that a control plane has taken note of the exit.
+    ``held`` is the share of its time that is taken from it until ``held_until`` (seconds since the epoch); 0 for none.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Record(NamedTuple):
     exited: bool = False
     code: int | None = None
     acked: bool = False
+    held: float = 0.0
+    held_until: float = 0.0
 
     @property
     def stem(self) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshctl.adapters.keeper_capture import Capture, LogFile
+from meshctl.adapters.keeper_holds import Holds
 from meshctl.adapters.keeper_protocol import MARKER, Refusal
 from meshctl.adapters.keeper_records import STREAMS, Record, Records
 from meshctl.adapters.keeper_spawn import spawn
@@ -80,6 +81,7 @@ class Table:
         self._last: dict[str, Record] = {}
         """By name: the process that ended last, whose group may not be empty."""
         self._logs: dict[str, LogFile] = {}
+        self._holds = Holds()
 
     @property
     def running(self) -> list[dict[str, Any]]:
@@ -122,6 +124,8 @@ class Table:
             self._running[record.name] = process
             if self._watch_end(process):
                 self._report(f"{record.name}: found again as pid {record.pid}")
+                if record.held:
+                    self.hold(record.name, record.held, record.held_until)
             else:
                 self._finish(process, None)
 
@@ -193,12 +197,50 @@ class Table:
         self.reap()
         if process := self._running.get(name):
             record = process.record
+            if signum:  # what is stopped would not take it
+                self.release(name)
             # The pid of a child that was not reaped cannot be given to another process; that of others can.
             if not process.child and not is_same(record.pid, record.birth):
                 self._finish(process, None)
                 return self._signal_rest(record, signum)
             return _signal_group(record.pid, signum)
         return self._signal_rest(self._last[name], signum) if name in self._last else False
+
+    def hold(self, name: str, share: float, until: float) -> bool:
+        """
+        Take a share of its time (1: all of it) from the group of a process until a moment, in seconds since the epoch.
+
+        False when it does not run. Raises Refusal when it cannot be made sure that it goes on.
+        """
+        self.reap()
+        process = self._running.get(name)
+        if process is None or not is_same(process.record.pid, process.record.birth):
+            return False
+        record = process.record = process.record._replace(held=share, held_until=until)
+        self._save(record)
+        try:
+            marked = {MARKER: f"{self._tag}/{name}"}
+            self._holds.begin(name, pid=record.pid, birth=record.birth, share=share, until=until, env=marked)
+        except OSError as error:
+            self.release(name)
+            raise Refusal("failed", f"{name} is not held: there can be no watchdog for it: {error}") from None
+        return True
+
+    def release(self, name: str) -> bool:
+        """Let a process that is held go on; False when it is not held."""
+        held = self._holds.end(name)
+        process = self._running.get(name)
+        if process is not None and process.record.held:
+            process.record = process.record._replace(held=0.0, held_until=0.0)
+            self._save(process.record)
+        return held
+
+    def turn_holds(self) -> float | None:
+        """Stop and let go what is due; seconds until something is due again, None when nothing is held."""
+        for name in self._holds.turn():
+            self._report(f"{name}: goes on")
+            self.release(name)
+        return self._holds.wait
 
     def acknowledge(self, name: str, pid: int) -> None:
         """Forget an exit, as a control plane has taken note of it."""
@@ -217,6 +259,7 @@ class Table:
                 return
             if pid == 0:
                 return
+            self._holds.forget_watchdog(pid)
             for process in list(self._running.values()):
                 if process.record.pid == pid and process.child:
                     self._finish(process, os.waitstatus_to_exitcode(status))
@@ -245,7 +288,8 @@ class Table:
             os.close(process.pidfd)
             process.pidfd = -1
         del self._running[process.record.name]
-        process.record = process.record._replace(exited=True, code=code)
+        self._holds.end(process.record.name)
+        process.record = process.record._replace(exited=True, code=code, held=0.0, held_until=0.0)
         self._ended[process.record.stem] = process
         self._last[process.record.name] = process.record
         self._save(process.record)

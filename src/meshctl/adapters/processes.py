@@ -134,6 +134,18 @@ class KeeperHost:
         """Send a signal to the whole process group; False when nothing of it is left."""
         return bool(await self._call("signal", name=name, signum=int(signum)))
 
+    async def hold(self, name: str, share: float, until: float) -> bool:
+        """
+        Take a share of its time (1: all of it) from a process group until a moment; False when it does not run.
+
+        It goes on then whatever happens to this process and to the keeper, and before when it is signalled.
+        """
+        return bool(await self._call("hold", name=name, share=share, until=until))
+
+    async def release(self, name: str) -> bool:
+        """Let a process group that is held go on; False when it is not held."""
+        return bool(await self._call("release", name=name))
+
     async def sweep(self, name: str) -> None:
         """
         SIGKILL whatever is left of the process, its group and its descendants; return when none is left.
