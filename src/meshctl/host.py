@@ -209,6 +209,7 @@ def _make_parts(
             authority=authority,
             clock=clock,
             services=lambda: engine.nodes,
+            left_alone=lambda: engine.false_certificates(),  # noqa: PLW0108 - set later, by those who make faults
             publish=publish_certificates,
             report=events.add,
             wait=asyncio.sleep,

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tests.fakes.authorization import FakeAuthorization
 from tests.fakes.circuits import FakeCircuits
+from tests.fakes.disturbances import FakeDisturbances
 from tests.fakes.faults import FakeFaults
 from tests.fakes.rollouts import FakeRollouts
 from tests.fakes.shifts import FakeShifts
@@ -448,6 +449,7 @@ class FakeBackend:
     policies: FakePolicies = field(init=False)
     circuits: FakeCircuits = field(init=False)
     faults: FakeFaults = field(init=False)
+    disturbances: FakeDisturbances = field(init=False)
     instances: FakeInstances = field(init=False)
     shifts: FakeShifts = field(init=False)
     rollouts: FakeRollouts = field(init=False)
@@ -460,6 +462,7 @@ class FakeBackend:
         self.policies = FakePolicies(self._note)
         self.circuits = FakeCircuits(self._note, T0)
         self.faults = FakeFaults(self._note)
+        self.disturbances = FakeDisturbances(self._note, T0)
         self.instances = FakeInstances(self._note)
         self.shifts = FakeShifts(self._note)
         self.rollouts = FakeRollouts(self._note)

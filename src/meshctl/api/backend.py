@@ -10,6 +10,7 @@ from typing import Protocol
 
 from meshctl.wire.authorization import AuthzAnswer, AuthzRequest
 from meshctl.wire.circuits import CircuitList, ForceRequest
+from meshctl.wire.disturbances import DisturbRequest, DisturbResult
 from meshctl.wire.explain import ExplainRequest, Explanation
 from meshctl.wire.faults import ClearRequest, ClearResult, FaultList, InjectRequest, InjectResult
 from meshctl.wire.metrics import History, Metrics
@@ -195,6 +196,14 @@ class FaultBackend(Protocol):
         ...
 
 
+class DisturbanceBackend(Protocol):
+    """What the control plane does with faults that are not made of requests."""
+
+    async def disturb(self, request: DisturbRequest) -> DisturbResult:
+        """Disturb a service or an instance; returns when that is in effect."""
+        ...
+
+
 class InstanceBackend(Protocol):
     """What the control plane does with instances."""
 
@@ -260,6 +269,11 @@ class Backend(Protocol):
     @property
     def faults(self) -> FaultBackend:
         """What it does with faults."""
+        ...
+
+    @property
+    def disturbances(self) -> DisturbanceBackend:
+        """What it does with faults that are not made of requests."""
         ...
 
     @property

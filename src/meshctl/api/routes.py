@@ -15,6 +15,7 @@ from meshctl.api.authorization_routes import AUTHORIZATION_ROUTES
 from meshctl.api.backend import Backend
 from meshctl.api.calls import Answer, Call, Parameter, Route
 from meshctl.api.circuit_routes import CIRCUIT_ROUTES
+from meshctl.api.disturbance_routes import DISTURBANCE_ROUTES
 from meshctl.api.fault_routes import FAULT_ROUTES
 from meshctl.api.instance_routes import INSTANCE_ROUTES
 from meshctl.api.metrics_routes import METRICS_ROUTES
@@ -220,6 +221,7 @@ ROUTES: tuple[Route, ...] = (
     *POLICY_ROUTES,
     *CIRCUIT_ROUTES,
     *FAULT_ROUTES,
+    *DISTURBANCE_ROUTES,
     *SHIFT_ROUTES,
     *ROLLOUT_ROUTES,
     *METRICS_ROUTES,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshctl.cli.complete import complete_called, complete_faults, complete_instances, complete_versions
+from meshctl.cli.disturb import add_disturbances
 from meshctl.cli.errors import FAILED
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, example, parse_duration
 from meshctl.cli.project import ask, find_project, make_screen
@@ -65,6 +66,7 @@ def register(app: typer.Typer) -> None:
         epilog=example(FAULT_EXAMPLES[0], "meshctl inject list"),
     )
     group.command("fault", epilog=example(*FAULT_EXAMPLES))(inject_fault)
+    add_disturbances(group)
     group.command("list", epilog=example("meshctl inject list", "meshctl inject list -o json"))(list_faults)
     group.command("clear", epilog=example("meshctl inject clear f1", "meshctl inject clear --all"))(clear_faults)
     app.add_typer(group, rich_help_panel=PANEL_CHANGE)

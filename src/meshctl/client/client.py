@@ -15,6 +15,7 @@ import msgspec
 
 from meshctl.client.authorization import AuthorizationClient
 from meshctl.client.circuits import CircuitClient
+from meshctl.client.disturbances import DisturbanceClient
 from meshctl.client.errors import DisconnectedError
 from meshctl.client.faults import FaultClient
 from meshctl.client.instances import InstanceClient
@@ -55,6 +56,7 @@ class MeshClient:
         self.policies = PolicyClient(self._ask)
         self.circuits = CircuitClient(self._ask)
         self.faults = FaultClient(self._ask)
+        self.disturbances = DisturbanceClient(self._ask)
         self.instances = InstanceClient(self._ask)
         self.shifts = ShiftClient(self._ask)
         self.rollouts = RolloutClient(self._ask, self._stream)

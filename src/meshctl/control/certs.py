@@ -18,6 +18,7 @@ import msgspec
 
 from meshctl.errors import ConflictError, MeshctlError, NotFoundError
 from meshctl.identity.rotation import (
+    BACKDATING,
     LEAF_LIFETIME,
     ROOT_LIFETIME,
     ROOT_OVERLAP,
@@ -66,6 +67,7 @@ class CertRunner:
         authority: where they are made and kept.
         clock: the wall clock counts, since certificates are compared with it everywhere.
         services: the sidecars that need a certificate now, by service.
+        left_alone: services that keep the certificate they have, whatever is wrong with it: a fault gave it to them.
         publish: hands every sidecar its current certificate and roots; returns when all have acknowledged, raises
             RejectedError or WaitTimeoutError when they do not.
         report: told of what happened: kind, subject, message, level.
@@ -82,6 +84,7 @@ class CertRunner:
         authority: CertificateAuthority,
         clock: Clock,
         services: Callable[[], frozenset[str]],
+        left_alone: Callable[[], frozenset[str]] = frozenset,
         publish: Callable[[], Awaitable[AppliedResult]],
         report: Callable[[str, str, str, Level], object],
         wait: Callable[[float], Awaitable[None]],
@@ -93,6 +96,7 @@ class CertRunner:
         self._authority = authority
         self._clock = clock
         self._services = services
+        self._left_alone = left_alone
         self._publish = publish
         self._report = report
         self._wait = wait
@@ -117,6 +121,8 @@ class CertRunner:
         active = self._authority.ensure_root(now)
         wanted = sorted(set(services))
         leaves = {service: leaf for service in wanted if (leaf := self._authority.leaf(service)) is not None}
+        kept = self._left_alone() & leaves.keys()
+        wanted = [service for service in wanted if service not in kept]
         due = plan_leaves(now, wanted, leaves, active.serial, seed=self._authority.trust_domain)
         for service in due:
             self._authority.issue(service, now=now, lifetime=self._leaf_lifetime)
@@ -148,6 +154,18 @@ class CertRunner:
             applied = await self._publish_leaves()
         what = f"the certificate of {service}" if service is not None else "every certificate"
         return msgspec.structs.replace(applied, message=f"rotated {what}")
+
+    async def falsify(self, service: str, valid_from: float) -> AppliedResult:
+        """
+        Issue a certificate of one service that is not valid before a moment, in seconds since the epoch.
+
+        Raises what ``rotate`` raises.
+        """
+        async with self._lock:
+            self._authority.ensure_root(self._clock.now())
+            self._authority.issue(service, now=valid_from + BACKDATING, lifetime=self._leaf_lifetime)
+            self._unpublished.add(service)
+            return await self._publish_leaves()
 
     async def rotate_root(self) -> AppliedResult:
         """

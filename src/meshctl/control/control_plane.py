@@ -14,6 +14,7 @@ import msgspec
 from meshctl.control.authorization import Authorization
 from meshctl.control.circuits import Circuits
 from meshctl.control.declared_rollouts import DeclaredRollouts
+from meshctl.control.disturbances import Disturbances
 from meshctl.control.engine import Engine
 from meshctl.control.failures import Failures
 from meshctl.control.faults import Faults
@@ -92,6 +93,9 @@ class ControlPlane:
         self.faults = RequestFaults(engine, self.fault_register)
         self.faults.find_rollout = self.shifts.find_rollout
         self.rollout_runner.find_fault = self.fault_register.describe
+        self.disturbances = Disturbances(
+            engine, self.fault_register, publish=self.faults.begin, find_rollout=self.shifts.find_rollout
+        )
         self.taps = Taps(engine)
         engine.plan_taps = self.taps.plan
         self.tracing = Tracing(engine, receiver=receiver, make_forwarder=make_forwarder)

@@ -59,6 +59,9 @@ class Engine:
         self.plan_sampling: Callable[[], Mapping[str, int]] = dict  # set by whoever decides of what spans are made
         self.plan_taps: Callable[[Mesh], Mapping[str, TapPlan]] = lambda _mesh: {}  # set by those who tap sidecars
         self.plan_faults: Callable[[], tuple[ActiveFault, ...]] = lambda: ()  # set by those who make faults
+        self.plan_detours: Callable[[], Mapping[tuple[str, str], int]] = dict  # as above
+        self.false_certificates: Callable[[], frozenset[str]] = frozenset  # services that keep an invalid one
+        self.renewed_services: Callable[[], frozenset[str]] = frozenset  # whose connections are made anew
         self.changing = asyncio.Lock()
         # Held for one change of the topology at a time.
         self.stopping = False
@@ -288,6 +291,8 @@ class Engine:
             taps=self.plan_taps(mesh),
             sampling=self.plan_sampling(),
             faults=self.plan_faults(),
+            detours=self.plan_detours(),
+            renewed=self.renewed_services(),
             circuit_files={node: parts.paths.circuits(node) for node in self.nodes},
         )
 

@@ -33,6 +33,7 @@ from meshctl.lifecycle.model import (
     Waiting,
 )
 from meshctl.lifecycle.order import find_stop_levels, find_unmet
+from meshctl.lifecycle.specs import RELAY_PREFIX
 from meshctl.ports import Clock, InstanceRecord, ProcessHost
 from meshctl.tasks import TaskBag
 
@@ -131,6 +132,9 @@ class Supervisor:
         With ``only_running`` nothing is started or restarted: everything is about to be stopped.
         """
         alive = {handle.name: handle for handle in await self._host.running()}
+        if not only_running:
+            # What belongs to a fault is that fault's own, see control.detours.
+            alive = {name: handle for name, handle in alive.items() if not name.startswith(RELAY_PREFIX)}
         if only_running:
             specs = {name: spec for name, spec in specs.items() if name in alive}
         missed = {item.name: item.code for item in self._host.missed() if item.name not in alive}

@@ -49,6 +49,9 @@ def build_cluster(plan: ClusterPlan) -> Any:
 def _mesh_cluster(plan: MeshCluster) -> Any:
     cluster = _eds_cluster(plan.name, plan.connect_timeout, plan.load_balancing, plan.caps, plan.retry_budget)
     set_outlier_detection(cluster, plan.outlier_detection)
+    if plan.renewed:
+        # Envoy makes a cluster that differs in anything anew, and drains the connections of the one before.
+        cluster.metadata.filter_metadata["meshctl"].update({"renewed": True})
     if plan.identity:
         cluster.transport_socket.CopyFrom(upstream_tls(plan.identity, http=plan.protocol != "tcp"))
     if plan.protocol != "tcp":

@@ -33,6 +33,10 @@ class Surroundings:
     log: Callable[[str], str]
 
 
+RELAY_PREFIX = "relay."
+"""How the names of processes begin that are parts of faults, and no instances."""
+
+
 def sidecar_name(service: str) -> str:
     """The process name of a service's sidecar; the gateway's is ``gateway``."""
     return GATEWAY if service == GATEWAY else f"sidecar.{service}"

@@ -191,8 +191,9 @@ def _upstream_clusters(
         pairs = [(cluster_name(upstream, version), version) for version in sorted(versions)]
         pairs += [(mirror_cluster(upstream, version), version) for version in mirrored_versions(upstream, caller)]
         for name, version in pairs:
-            clusters.append(_mesh_cluster(mesh, upstream, name, facts))
-            endpoints.append(_mesh_endpoints(upstream, name, [i for i in instances if i.version == version]))
+            clusters.append(_mesh_cluster(mesh, caller, upstream, name, facts))
+            found = [_detour(caller, i, facts) for i in instances if i.version == version]
+            endpoints.append(_mesh_endpoints(upstream, name, found))
     return clusters, endpoints
 
 
@@ -200,7 +201,12 @@ def _identity_of(mesh: Mesh, upstream: Service, facts: Facts) -> str:
     return spiffe_id(mesh.trust_domain, upstream.name) if transport_of(upstream, facts).encrypted else ""
 
 
-def _mesh_cluster(mesh: Mesh, upstream: Service, name: str, facts: Facts) -> MeshCluster:
+def _detour(caller: str, instance: InstanceFact, facts: Facts) -> InstanceFact:
+    port = facts.detours.get((caller, instance.id))
+    return instance if port is None else replace(instance, inbound_port=port)
+
+
+def _mesh_cluster(mesh: Mesh, caller: str, upstream: Service, name: str, facts: Facts) -> MeshCluster:
     return MeshCluster(
         name=name,
         identity=_identity_of(mesh, upstream, facts),
@@ -210,6 +216,7 @@ def _mesh_cluster(mesh: Mesh, upstream: Service, name: str, facts: Facts) -> Mes
         outlier_detection=plan_outlier_detection(upstream),
         caps=plan_caps(upstream),
         retry_budget=plan_budget(upstream),
+        renewed=not facts.renewed.isdisjoint((caller, upstream.name)),
     )
 
 

@@ -48,6 +48,8 @@ class Facts:
     ``circuit_files`` are those in which sidecars keep the state of circuit breakers, by node;
     ``sampling`` is of how many of a million requests load lets a sidecar make spans, by node, where not of all;
     ``faults`` are those that are on, oldest first;
+    ``detours`` are ports of loopback at which a caller finds an instance instead of where it is, by caller and id;
+    ``renewed`` are services whose connections are to be made anew, their own and those to them;
     ``taps`` says what those who tap a sidecar want of it, by node;
     ``open_services`` were registered without being in the topology, so that every service may call them;
     ``transports`` are how services are reached while that changes, step by step, instead of as their policy says.
@@ -63,3 +65,5 @@ class Facts:
     taps: Mapping[str, TapPlan] = field(default_factory=dict)
     sampling: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[ActiveFault, ...] = ()
+    detours: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    renewed: frozenset[str] = frozenset()

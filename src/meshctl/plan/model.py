@@ -216,7 +216,8 @@ class RouteTable:
 class MeshCluster:
     """The instances of one version of a mesh service; their sidecars must prove ``identity``, if it is not empty.
 
-    Without an identity they are reached in plain text, as ``security: {mtls: false}`` asks.
+    Without an identity they are reached in plain text, as ``security: {mtls: false}`` asks. While it is ``renewed`` it
+    differs from what it was, so that its connections are made anew.
     """
 
     name: str
@@ -227,6 +228,7 @@ class MeshCluster:
     outlier_detection: OutlierPlan | None = None
     caps: CapsPlan = NO_CAPS
     retry_budget: RetryBudget = BUILT_IN_BUDGET
+    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -426,3 +426,30 @@ async def test_a_sidecar_without_certificates_is_fine_and_one_that_talks_nonsens
     checks = [check for check in (await runner.verify()).checks if check.name.startswith("sidecar ")]
     assert len(checks) == 3
     assert all(check.ok is ok and check.message.startswith(message) for check in checks)
+
+
+async def test_a_false_certificate_is_not_valid_before_its_moment_and_is_left_alone_until_then(bench: Bench) -> None:
+    left_alone: set[str] = set()
+    runner = CertRunner(
+        authority=bench.authority,
+        clock=bench.clock,
+        services=lambda: frozenset(bench.services),
+        left_alone=lambda: frozenset(left_alone),
+        publish=bench.publish,
+        report=lambda *_: None,
+        wait=bench.clock.wait,
+    )
+    runner.ensure(bench.services)
+    left_alone.add("web")
+    moment = bench.clock.now() + 60
+    await runner.falsify("web", moment)
+    leaf = bench.authority.leaf("web")
+    assert leaf is not None
+    assert abs(leaf.not_before - moment) <= 1
+    assert bench.sidecars["web"][0] == leaf.serial
+    assert runner.ensure(bench.services) == ()
+    left_alone.clear()
+    assert runner.ensure(bench.services) == ("web",)
+    leaf = bench.authority.leaf("web")
+    assert leaf is not None
+    assert leaf.not_before <= bench.clock.now()

@@ -154,3 +154,26 @@ def test_whatever_the_facts_every_reference_holds_and_the_order_of_facts_is_noth
                     assert sum(weight for _, weight in route.action.split) == 100
         addresses = [item.address for item in proxy.listeners]
         assert len(set(addresses)) == len(addresses)
+
+
+def test_a_detour_leads_one_caller_elsewhere_and_no_other() -> None:
+    port = {item.id: item.inbound_port for item in CASE.facts.instances}
+    plan = build(CASE.mesh, replace(CASE.facts, detours={("front", "cart-v1-1"): 61000}))
+    assert [item.port for item in endpoints(plan.proxies["front"], "cart/v1").endpoints] == [61000, port["cart-v1-2"]]
+    for node in ("seed", "gateway"):
+        found = endpoints(plan.proxies[node], "cart/v1")
+        assert found == endpoints(CASE.plan.proxies[node], "cart/v1")
+    assert plan.proxies["cart"] == CASE.plan.proxies["cart"]
+
+
+def test_connections_of_a_renewed_service_are_made_anew_both_ways() -> None:
+    plan = build(CASE.mesh, replace(CASE.facts, renewed=frozenset({"cart"})))
+    renewed = {
+        (node, cluster.name)
+        for node, proxy in plan.proxies.items()
+        for cluster in proxy.clusters
+        if getattr(cluster, "renewed", False)
+    }
+    assert ("front", "cart/v1") in renewed
+    assert {cluster for node, cluster in renewed if node == "cart"} == {"tax/v1"}
+    assert all(cluster == "cart/v1" for node, cluster in renewed if node != "cart")
