@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from meshctl.api.reference import api_reference
+from meshctl.experiments.keys import EXPERIMENT
+from meshctl.experiments.problems import EXPERIMENT_KINDS
+from meshctl.experiments.verbs import VERBS
 from meshctl.spec.export import json_schema
 from meshctl.spec.keys import TOPOLOGY
 from meshctl.spec.problems import PROBLEM_KINDS
@@ -109,6 +112,38 @@ def make_problems() -> str:
     return "\n".join(lines) + "\n"
 
 
+def make_experiments() -> str:
+    """The reference of experiment files."""
+    lines = [
+        _NOTICE,
+        "# Experiment files",
+        "",
+        "What `meshctl experiment run` takes, in YAML or JSON. The shape is Chaos Toolkit's; the guide is",
+        "[Experiments](../guides/experiments.md). Durations are `300ms`, `5s`, `2m` or a number of seconds.",
+        "",
+        "`${name}` stands for a value under `configuration`, with its type where nothing else is there; `$$` for a",
+        "dollar sign. A tolerance is a scalar (the value is equal), a list of two numbers (it lies between them), a",
+        "longer list (it is among them), or a mapping as below. A value that is a mapping with a `status` is judged by",
+        "that.",
+    ]
+    for table in iterate_tables(EXPERIMENT):
+        heading = "The file" if table is EXPERIMENT else f"`{table.id}`"
+        lines += ["", f"## {heading}", "", table.doc, "", "|Key|Value|Default|Meaning|", "|---|---|---|---|"]
+        lines += [_row(key) for key in table.keys]
+    lines += ["", "## Verbs", "", "For Chaos Toolkit a verb is a function with underscores: `inject_fault`."]
+    for verb in VERBS:
+        lines += ["", f"### {verb.name} ({verb.kind})", "", verb.doc]
+        if verb.answer:
+            lines += ["", f"Answers: {verb.answer}."]
+        if verb.arguments.keys:
+            lines += ["", "|Argument|Value|Default|Meaning|", "|---|---|---|---|"]
+            lines += [_row(key) for key in verb.arguments.keys]
+    lines += ["", "## Problems", "", "Beside [those of topology files](problems.md):"]
+    for kind in EXPERIMENT_KINDS:
+        lines += ["", f"### {kind.code}", "", kind.explanation, "", "```yaml", *kind.example.splitlines(), "```"]
+    return "\n".join(lines) + "\n"
+
+
 def make_schema() -> str:
     """The JSON Schema of the topology file."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
@@ -117,6 +152,7 @@ def make_schema() -> str:
 DOCUMENTS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("docs/reference/api.md", make_api),
     ("docs/reference/cli.md", make_cli),
+    ("docs/reference/experiments.md", make_experiments),
     ("docs/reference/mesh-yaml.md", make_mesh_yaml),
     ("docs/reference/mesh.schema.json", make_schema),
     ("docs/reference/problems.md", make_problems),

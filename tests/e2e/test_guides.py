@@ -33,6 +33,7 @@ GUIDES = [
             "metrics",
             "tracing",
             "tap-and-logs",
+            "experiments",
         )
     ),
 ]

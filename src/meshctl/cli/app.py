@@ -66,6 +66,7 @@ VERBS = (
     Verb("canary", "canary", PANEL_CHANGE, "Shift traffic between the versions of a service."),
     Verb("circuit", "circuit", PANEL_CHANGE, "Show circuit breakers, and hold them open or closed."),
     Verb("inject", "inject", PANEL_CHANGE, "Break requests on purpose, for a while; see and end it."),
+    Verb("experiment", "experiments", PANEL_CHANGE, "Run experiments, and show what came of them."),
     Verb("certs", "certs", PANEL_CHANGE, "Show, rotate and verify certificates."),
     Verb("init", "init", PANEL_TOOLS, "Write a topology to start from, with services that run."),
     Verb("validate", "validate", PANEL_TOOLS, "Check the topology and show every problem in it."),

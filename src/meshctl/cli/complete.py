@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -66,6 +67,12 @@ def complete_weights(ctx: typer.Context, incomplete: str) -> list[str]:
     """``v2=`` for each version of the service that is named already, but for its stable one and those given."""
     given = {word.partition("=")[0] for word in ctx.params.get("weights") or ()}
     return _matching((f"{name}=" for name in _list_versions(ctx) if name not in given), incomplete)
+
+
+def complete_runs(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Runs of experiments that are kept, the newest first."""
+    folder = Path(find_project(ctx, files=files_of(ctx)).paths.state) / "experiments"
+    return sorted((path.stem for path in folder.glob(f"{incomplete}*.json")), reverse=True)
 
 
 def _matching(names: Iterable[str], incomplete: str) -> list[str]:

@@ -15,7 +15,7 @@ TOPOLOGY = "mesh.yaml"
 _PACKAGED = Path(__file__).with_name("starter")
 _CHECKOUT = Path(__file__).parents[3]
 _BASIC = "examples/hello"
-_EXAMPLES = {"shop": "examples/shop"}
+_EXAMPLES = {"shop": ("examples/shop", "examples/experiments")}
 
 
 def example_names() -> tuple[str, ...]:
@@ -33,9 +33,12 @@ def starter_files(example: str | None) -> Mapping[str, str]:
     if example not in _EXAMPLES:
         known = ", ".join(example_names())
         raise NotFoundError(f"there is no example {example!r}", hint=f"there is: {known}")
-    root, folder = _find_root(), _EXAMPLES[example]
+    root = _find_root()
     topology = root / (TOPOLOGY if root == _PACKAGED else "mesh.example.yaml")
-    return {TOPOLOGY: topology.read_text(encoding="utf-8"), **_read_folder(root / folder, prefix=f"{folder}/")}
+    files = {TOPOLOGY: topology.read_text(encoding="utf-8")}
+    for folder in _EXAMPLES[example]:
+        files |= _read_folder(root / folder, prefix=f"{folder}/")
+    return files
 
 
 def _find_root() -> Path:

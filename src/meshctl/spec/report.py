@@ -6,7 +6,7 @@ Every code that is reported is described in ``spec.problems``; one that is not i
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from meshctl.errors import Problem, Where
 from meshctl.spec.problems import PROBLEM_KINDS
@@ -18,15 +18,19 @@ _ESCAPES = {ord("`"): "'"} | {c: f"\\x{c:02x}" for c in [*range(32), *range(127,
 
 
 class Report:
-    """Collects problems; the same problem at the same place counts once."""
+    """Collects problems; the same problem at the same place counts once.
 
-    def __init__(self, files: Iterable[str] = ()) -> None:
+    ``codes`` are those that there can be: of topology files, unless others are given.
+    """
+
+    def __init__(self, files: Iterable[str] = (), *, codes: Collection[str] = _CODES) -> None:
+        self._codes = codes
         self._order = {path: index for index, path in reversed(list(enumerate(files)))}
         self._problems: dict[tuple[str, Where | None, str], Problem] = {}
 
     def add(self, code: str, message: str, where: Where | None, hint: str = "") -> None:
-        """Note a problem. ``code`` is one of spec.problems."""
-        if code not in _CODES:
+        """Note a problem. ``code`` is one of those that there can be."""
+        if code not in self._codes:
             raise KeyError(code)
         problem = Problem(code=code, message=message, where=where, hint=hint)
         self._problems.setdefault((code, where, message), problem)

@@ -110,8 +110,14 @@ def is_null(node: Node) -> bool:
     return isinstance(node, ScalarNode) and node.plain and not node.interpolated and node.text in _NULLS
 
 
-def parse(file: SourceFile, report: Report) -> MapNode | None:
-    """The top-level mapping of a file; empty for an empty file, None when it cannot be read (problems say why)."""
+_BEGIN = "begin with `services:`, with one key per service under it"
+
+
+def parse(file: SourceFile, report: Report, *, begin: str = _BEGIN) -> MapNode | None:
+    """The top-level mapping of a file; empty for an empty file, None when it cannot be read (problems say why).
+
+    ``begin`` tells how such a file begins, for one that is no mapping.
+    """
     start = Where(file.path, 1, 1)
     if len(file.text) > MAX_CHARACTERS:
         report.add("too-large", f"the file has more than {MAX_CHARACTERS:,} characters", start)
@@ -129,15 +135,14 @@ def parse(file: SourceFile, report: Report) -> MapNode | None:
     except yaml.MarkedYAMLError as error:
         _report_syntax(file, error, report)
         return None
-    return _check_root(root, start, report)
+    return _check_root(root, start, report, begin)
 
 
-def _check_root(root: Node | None, start: Where, report: Report) -> MapNode | None:
+def _check_root(root: Node | None, start: Where, report: Report, begin: str) -> MapNode | None:
     if root is None or is_null(root):
         return make_map({}, start)
     if not isinstance(root, MapNode):
-        hint = "begin with `services:`, with one key per service under it"
-        report.add("not-a-mapping", f"the file must be a mapping of keys, not {describe(root)}", root.where, hint)
+        report.add("not-a-mapping", f"the file must be a mapping of keys, not {describe(root)}", root.where, begin)
         return None
     return root
 
