@@ -43,3 +43,8 @@ def test_what_fits_is_left_alone() -> None:
 def test_no_line_is_wider_than_the_terminal(rows: list[tuple[str, str, str]], width: int) -> None:
     columns = [Column(title="A", drop=1), Column(title="B", wrap=True), Column(title="C", drop=2)]
     assert all(cell_len(line) <= width for line in shown(columns, rows, width))
+
+
+def test_a_column_that_is_left_out_leaves_no_empty_line() -> None:
+    columns = [Column(title="A"), Column(title="B", wrap=True, drop=1), Column(title="C")]
+    assert shown(columns, [("a" * 12, WORDS, "c")], 20) == ["A             C", f"{'a' * 12}  c"]

@@ -112,8 +112,8 @@ def _compare(
 def _state(entry: Mapping[str, Any] | None) -> Text:
     if entry is None:
         return Text("-")
-    word = "ok" if entry.get("tolerance_met") else "deviates"
-    return Text(f"{word} {_found(entry)}", style=_STYLES[word])
+    word = "ok" if entry.get("tolerance_met") else "failed:" if entry.get("exception") else "deviates"
+    return Text(f"{word} {_found(entry)}", style=_STYLES.get(word, "red"))
 
 
 def _row(entry: Mapping[str, Any]) -> Sequence[str | Text]:

@@ -104,7 +104,7 @@ def format_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]
     shown = _fit(columns, widths, width)
     yield _format_row(columns, widths, [Text(column.title, style="bold") for column in columns], shown)
     for row in table:
-        for line in _break_lines(columns, widths, row):
+        for line in _break_lines(columns, widths, row, shown):
             yield _format_row(columns, widths, line, shown)
 
 
@@ -167,11 +167,13 @@ def _fit(columns: Sequence[Column], widths: list[int], limit: int) -> list[int]:
     return shown
 
 
-def _break_lines(columns: Sequence[Column], widths: Sequence[int], row: Sequence[Text]) -> Iterator[list[Text]]:
-    """The lines of a row: one, unless a cell that wraps is too long for its column."""
+def _break_lines(
+    columns: Sequence[Column], widths: Sequence[int], row: Sequence[Text], shown: Sequence[int]
+) -> Iterator[list[Text]]:
+    """The lines of a row: one, unless a cell that is shown and wraps is too long for its column."""
     parts = [
         textwrap.wrap(cell.plain, widths[i], break_on_hyphens=False)
-        if columns[i].wrap and cell_len(cell.plain) > widths[i]
+        if i in shown and columns[i].wrap and cell_len(cell.plain) > widths[i]
         else [cell.plain]
         for i, cell in enumerate(row)
     ]
