@@ -166,3 +166,33 @@ def test_the_report_shades_the_time_in_which_a_fault_was_on() -> None:
     fault = {"type": "meshctl", "verb": "inject fault", "arguments": {"service": "a", "duration": "1s"}}
     journal["run"][0]["activity"] = journal["run"][0]["activity"] | {"provider": fault}
     assert 'class="band fault"' in make_report(journal)
+
+
+def test_the_report_shows_a_run_of_any_kind() -> None:
+    journal = play(1.0, error="it is not there")
+    provider = {"type": "process", "path": "sh", "arguments": ["-c", "true"]}
+    journal["run"][0]["activity"] = journal["run"][0]["activity"] | {"provider": provider}
+    journal["run"][0] |= {"tolerance_met": True, "meshctl": {"found": "1", "wanted": "1"}}
+    journal["steady_states"]["during"] = [journal["steady_states"]["before"]]
+    journal["meshctl"]["series"] = [SERIES[0] | {"source": f"s{number}"} for number in range(13)]
+    text = make_report(journal)
+    assert "sh -c true" in text
+    assert "<td>during</td>" in text
+    assert "it is not there" in text
+    assert "1 more are in the journal" in text
+
+
+def test_the_report_of_next_to_nothing_is_a_page() -> None:
+    text = make_report({"experiment": {}, "start": "once", "status": "aborted"})
+    assert "<b>failed</b>" in text
+    assert "<svg" not in text
+
+
+def test_a_fault_whose_length_is_not_known_is_shaded_to_the_end() -> None:
+    journal = play()
+    fault = {"type": "python", "func": "inject_pause", "arguments": {"target": "a", "duration": "${long}"}}
+    journal["run"][0]["activity"] = journal["run"][0]["activity"] | {"provider": fault}
+    assert 'class="band fault"' in make_report(journal)
+    kill = {"type": "meshctl", "verb": "inject kill"}
+    journal["run"][0]["activity"] = journal["run"][0]["activity"] | {"provider": kill}
+    assert 'class="band fault"' not in make_report(journal)

@@ -257,3 +257,65 @@ def test_what_cannot_be_is_refused(text: str, code: str) -> None:
 
 def test_a_name_is_that_of_the_file() -> None:
     assert name_of("examples/payment-slow.yaml") == "payment-slow"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("str", "1", "1"),
+        ("int", "7", 7),
+        ("float", "0.5", 0.5),
+        ("bool", "yes", True),
+        ("bool", "no", False),
+        ("json", '{"a": [1]}', {"a": [1]}),
+        ("json", "plain", "plain"),
+    ],
+)
+def test_a_variable_of_the_environment_is_read_as_its_type(kind: str, text: str, value: object) -> None:
+    configuration = f"configuration: {{x: {{type: env, key: X, env_var_type: {kind}}}}}\n"
+    assert read(configuration + method(probe()), {"X": text}).configuration == {"x": value}
+
+
+def test_an_action_that_is_written_as_a_text_is_told() -> None:
+    assert [problem.code for problem in problems(method("restart"))] == ["wrong-type"]
+
+
+def test_a_provider_without_a_verb_or_a_path_is_told() -> None:
+    codes = [problem.code for problem in problems(method(probe("{type: meshctl}"), probe("{type: process}")))]
+    assert codes == ["missing-key", "missing-key"]
+    codes = [problem.code for problem in problems(method(probe("{type: python, func: load}")))]
+    assert codes == ["missing-key"]
+
+
+def test_a_tolerance_that_lacks_its_part_is_told() -> None:
+    for text in ("{type: range}", "{type: jsonpath}", "{type: regex, patern: a}"):
+        assert "missing-key" in [problem.code for problem in problems(method(probe(more=f"tolerance: {text}")))]
+
+
+def test_arguments_of_every_shape_are_read() -> None:
+    text = (
+        "{type: action, name: a, provider: {type: meshctl, verb: inject fault, arguments: "
+        "{service: a, delay: 1s, reset: true, percent: 0.5%, side: caller}}}"
+    )
+    shifted = "{service: a, weights: {v2: 5}}"
+    more = (
+        "{type: action, name: b, provider: {type: meshctl, verb: restart, arguments: {targets: [a, b]}}}",
+        f"{{type: action, name: c, provider: {{type: meshctl, verb: canary shift, arguments: {shifted}}}}}",
+        "{type: action, name: d, provider: {type: meshctl, verb: apply, arguments: {policies: {services: {}}}}}",
+        "{type: action, name: e, provider: {type: meshctl, verb: scale, arguments: {service: a, replicas: x}}}",
+    )
+    found = problems(method(text, *more))
+    assert [problem.code for problem in found] == ["bad-number"]
+    arguments = [
+        activity.provider.arguments
+        for activity in read(method(text, *more[:3])).method
+        if isinstance(activity.provider, MeshProvider)
+    ]
+    assert arguments[0] == {
+        "service": "a", "delay": 1.0, "reset": True, "percent": 0.5, "side": "caller", "duration": 300.0
+    }  # fmt: skip
+    assert arguments[1:] == [
+        {"targets": ["a", "b"]},
+        {"service": "a", "weights": {"v2": 5}},
+        {"policies": {"services": {}}},
+    ]

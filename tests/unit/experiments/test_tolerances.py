@@ -10,7 +10,7 @@ import pytest
 
 from meshctl.experiments.jsonpath import find_all, parse_path
 from meshctl.experiments.model import AtPath, Between, Equal, Matches, OneOf, Tolerance
-from meshctl.experiments.tolerances import check, describe, pick, show
+from meshctl.experiments.tolerances import check, describe, pick, show, to_number
 
 JSON = '{"ok": 3, "items": [{"id": 1}, {"id": 2}]}'
 
@@ -124,3 +124,31 @@ def test_a_long_value_is_shortened_to_one_line() -> None:
     shown = show("a\nb" * 100)
     assert len(shown) == 80
     assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"status": 503, "body": "x"}, "status 503"),
+        ({"requests": 9, "success": 0.5, "p99_ms": 12.0}, "9 requests, success 0.5, p99 12 ms"),
+        ({"changes": []}, "nothing changed"),
+        ({"changes": ["a", "b"]}, "a; b"),
+        ({"id": "f1", "summary": "paused"}, "paused"),
+        ({"message": "killed: a"}, "killed: a"),
+        ({"v1": 100}, '{"v1": 100}'),
+        (None, "null"),
+    ],
+)
+def test_of_what_verbs_answer_the_gist_is_shown(value: Any, words: str) -> None:
+    assert show(value) == words
+
+
+def test_a_number_is_not_whatever_can_be_made_one() -> None:
+    assert [to_number(value) for value in ("1.5", True, None, "x", [1], math.nan)] == [
+        1.5,
+        None,
+        None,
+        None,
+        None,
+        None,
+    ]
