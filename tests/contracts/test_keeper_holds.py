@@ -49,7 +49,7 @@ async def test_a_held_process_stands_still_until_its_moment(world: KeeperWorld) 
     host = await world.connect()
     handle = await host.start(world.shell("a", TICK))
     await world.wait_for_text("a", "3")
-    assert await host.hold("a", 1.0, time.time() + 1.5)
+    assert await host.hold("a", 1.0, time.time() + 3)
     await wait_until(lambda: is_stopped(handle.pid))
     # What it had written before is in its log by now, and nothing comes after it.
     await wait_until(lambda: not is_stopped(handle.pid))
@@ -87,7 +87,7 @@ async def test_a_share_of_its_time_is_taken(world: KeeperWorld) -> None:
 async def test_a_keeper_that_follows_another_holds_on_and_lets_go(world: KeeperWorld) -> None:
     host = await world.connect()
     handle = await host.start(world.shell("a", TICK))
-    await host.hold("a", 1.0, time.time() + 3)
+    await host.hold("a", 1.0, time.time() + 6)
     await wait_until(lambda: is_stopped(handle.pid))
     await kill_keeper(host.keeper_pid)
     assert await host.running() == (handle,)
@@ -99,7 +99,7 @@ async def test_a_keeper_that_follows_another_holds_on_and_lets_go(world: KeeperW
 async def test_a_watchdog_lets_it_go_on_when_everybody_is_dead(world: KeeperWorld) -> None:
     host = await world.connect()
     handle = await host.start(world.shell("a", TICK))
-    await host.hold("a", 1.0, time.time() + 1.5)
+    await host.hold("a", 1.0, time.time() + 6)
     await wait_until(lambda: is_stopped(handle.pid))
     keeper = host.keeper_pid
     await host.close(stop=False)
