@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -14,7 +15,8 @@ from tests.support.keeper import KeeperWorld, open_world, wait_until
 
 from meshctl.adapters.process_identity import read_birth
 
-TICK = 'i=0; while :; do i=$((i+1)); echo "$i"; sleep 0.02; done'
+TICK = "import itertools, time\nfor i in itertools.count(1): print(i, flush=True); time.sleep(0.02)"
+# No shell: one that is stopped between vfork and exec waits for its child without being stopped itself.
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ async def kill_keeper(pid: int | None) -> None:
 
 async def test_a_held_process_stands_still_until_its_moment(world: KeeperWorld) -> None:
     host = await world.connect()
-    handle = await host.start(world.shell("a", TICK))
+    handle = await host.start(world.spec("a", sys.executable, "-c", TICK))
     await world.wait_for_text("a", "3")
     assert await host.hold("a", 1.0, time.time() + 3)
     await wait_until(lambda: is_stopped(handle.pid))
@@ -62,7 +64,7 @@ async def test_a_held_process_stands_still_until_its_moment(world: KeeperWorld) 
 
 async def test_what_lets_it_go_on_before_its_moment_does_not_last(world: KeeperWorld) -> None:
     host = await world.connect()
-    handle = await host.start(world.shell("a", TICK))
+    handle = await host.start(world.spec("a", sys.executable, "-c", TICK))
     await host.hold("a", 1.0, time.time() + 60)
     await wait_until(lambda: is_stopped(handle.pid))
     os.killpg(handle.pid, signal.SIGCONT)
@@ -86,7 +88,7 @@ async def test_a_share_of_its_time_is_taken(world: KeeperWorld) -> None:
 
 async def test_a_keeper_that_follows_another_holds_on_and_lets_go(world: KeeperWorld) -> None:
     host = await world.connect()
-    handle = await host.start(world.shell("a", TICK))
+    handle = await host.start(world.spec("a", sys.executable, "-c", TICK))
     await host.hold("a", 1.0, time.time() + 6)
     await wait_until(lambda: is_stopped(handle.pid))
     await kill_keeper(host.keeper_pid)
@@ -98,7 +100,7 @@ async def test_a_keeper_that_follows_another_holds_on_and_lets_go(world: KeeperW
 
 async def test_a_watchdog_lets_it_go_on_when_everybody_is_dead(world: KeeperWorld) -> None:
     host = await world.connect()
-    handle = await host.start(world.shell("a", TICK))
+    handle = await host.start(world.spec("a", sys.executable, "-c", TICK))
     await host.hold("a", 1.0, time.time() + 6)
     await wait_until(lambda: is_stopped(handle.pid))
     keeper = host.keeper_pid
@@ -112,7 +114,7 @@ async def test_a_watchdog_lets_it_go_on_when_everybody_is_dead(world: KeeperWorl
 
 async def test_a_watchdog_ends_with_its_process(world: KeeperWorld) -> None:
     host = await world.connect()
-    handle = await host.start(world.shell("a", TICK))
+    handle = await host.start(world.spec("a", sys.executable, "-c", TICK))
     await host.hold("a", 1.0, time.time() + 60)
     assert watchdogs(handle.pid)
     await host.signal("a", signal.SIGKILL)
