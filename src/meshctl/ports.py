@@ -59,11 +59,7 @@ class ProcessHost(Protocol):
         ...
 
     async def hold(self, name: str, share: float, until: float) -> bool:
-        """Take a share of its time (1: all of it) from a process group until a moment, in seconds since the epoch.
-
-        Then it goes on, whatever happens to the control plane; and before, when it is signalled. False when it does
-        not run. Raises MeshctlError when it cannot be made sure that it goes on: it is not held then.
-        """
+        """Take a share of its time (1: all) from a group until a moment; then it goes on, whatever has died."""
         ...
 
     async def release(self, name: str) -> bool:
