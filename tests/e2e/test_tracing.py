@@ -293,7 +293,7 @@ def made_up(count: int, batch: int) -> bytes:
             "name": "GET",
             "startTimeUnixNano": "1",
             "endTimeUnixNano": "2",
-            "attributes": [text("meshctl.listener", "upstream/flaky"), text("node_id", "a")],
+            "attributes": [text("meshctl.seen", "upstream/flaky"), text("node_id", "a")],
         }
         for number in range(count)
     ]

@@ -131,25 +131,29 @@ def _arrange(kept: KeptTrace) -> tuple[list[_Node], list[str]]:
     return roots, list(dict.fromkeys(missing))
 
 
-def _is_above(node: _Node, parent: _Node, nodes: Mapping[str, _Node]) -> bool:
-    """Whether a span is its own ancestor, which nobody but a broken client makes."""
-    seen: _Node | None = parent
+def _is_above(node: _Node, below: _Node, nodes: Mapping[str, _Node], placed: Mapping[str, _Node] | None = None) -> bool:
+    """Whether a span is another one's ancestor, by their parents and by what was ``placed`` under what by time."""
+    seen: _Node | None = below
     for _ in range(len(nodes)):
         if seen is None:
             return False
         if seen is node:
             return True
-        seen = nodes.get(seen.span.parent_id)
+        seen = (placed or {}).get(seen.span.span_id) or nodes.get(seen.span.parent_id)
     return True
 
 
 def _place(orphans: Sequence[_Node], roots: list[_Node], nodes: Mapping[str, _Node]) -> list[str]:
     missing: list[str] = []
+    placed: dict[str, _Node] = {}
     for node in orphans:
         span = node.span
-        above = _find_enclosing(node, nodes.values())
+        # What comes of a span cannot be what it fell into.
+        found = _find_enclosing(node, nodes.values())
+        above = next((other for other in found if not _is_above(node, other, nodes, placed)), None)
         if above is not None:
             node.by_time = True
+            placed[span.span_id] = above
             above.children.append(node)
             missing.append(f"spans that {span.service} made itself and did not send here")
         else:
@@ -162,11 +166,11 @@ def _place(orphans: Sequence[_Node], roots: list[_Node], nodes: Mapping[str, _No
     return missing
 
 
-def _find_enclosing(node: _Node, others: Iterable[_Node]) -> _Node | None:
-    """The shortest call to the service of a span in which that falls: where a request of the service came from."""
+def _find_enclosing(node: _Node, others: Iterable[_Node]) -> list[_Node]:
+    """The calls to the service of a span in which that falls, the shortest first: it is the likeliest origin."""
     span = node.span
     if span.kind not in ("caller", "own") or span.service == GATEWAY:
-        return None
+        return []
     found = [
         other
         for other in others
@@ -174,7 +178,7 @@ def _find_enclosing(node: _Node, others: Iterable[_Node]) -> _Node | None:
         and other.span.service == span.service
         and other.span.start_ns <= span.start_ns <= other.span.end_ns
     ]
-    return min(found, key=lambda other: other.span.end_ns - other.span.start_ns, default=None)
+    return sorted(found, key=lambda other: other.span.end_ns - other.span.start_ns)
 
 
 def _find_missing_callees(nodes: Iterable[_Node]) -> Iterator[str]:

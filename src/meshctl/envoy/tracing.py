@@ -56,11 +56,11 @@ _TAGS = {
     "overloaded": f"%RESP({OVERLOADED_HEADER}):64%",
     "late": f"%RESP({LATE_HEADER}):64%",
 }
-# Beside what Envoy says of each span by itself. All in one tag: for each tag Envoy looks through those before it, and
-# it does so for requests that are not recorded, too.
+# Beside the listener, and what Envoy says of each span by itself. All in one tag: for each tag Envoy looks through
+# those before it, and it does so for requests that are not recorded, too.
 
 SEEN = f"{TAG}seen"
-SEEN_FIELDS = tuple(_TAGS)
+SEEN_FIELDS = ("listener", *_TAGS)
 SEPARATOR = "\t"
 """The tag, what it holds, and what stands between."""
 
@@ -85,14 +85,13 @@ def build_tracing(plan: HttpListener, node: str) -> Any:
     )
     provider = pb.http_tracer_pb2.Tracing.Http(name="envoy.tracers.opentelemetry", typed_config=pb.any_of(exporter))
     full = pb.percent_pb2.Percent(value=100.0)
-    tags = [pb.custom_tag_pb2.CustomTag(tag=f"{TAG}listener", literal={"value": plan.name})]
-    tags.append(pb.custom_tag_pb2.CustomTag(tag=SEEN, value=SEPARATOR.join(_TAGS.values())))
+    seen = pb.custom_tag_pb2.CustomTag(tag=SEEN, value=SEPARATOR.join((plan.name, *_TAGS.values())))
     return _HCM.Tracing(
         client_sampling=full,
         random_sampling=full,
         overall_sampling=full,
         max_path_tag_length=pb.uint32(_MAX_PATH),
-        custom_tags=tags,
+        custom_tags=[seen],
         provider=provider,
         # An instance's sidecar hands a request over once, and that is its span already.
         spawn_upstream_span=pb.bool_value(plan.role != "inbound"),

@@ -24,11 +24,10 @@ MAX_VALUE = 512
 MAX_URL = 1024
 """Of one span: how many attributes and events are kept, and how many characters of texts."""
 
-LISTENER = f"{TAG}listener"
 _NODE = "node_id"
 # A request's span says which sidecar made it; those of its tries do not.
 
-_NO_MEANING = frozenset({"component", "zone", "downstream_cluster", "upstream_cluster.name", _NODE, LISTENER, SEEN})
+_NO_MEANING = frozenset({"component", "zone", "downstream_cluster", "upstream_cluster.name", _NODE, SEEN})
 _FIRST_FAILURE = 500
 _SPAN_BYTES = 700
 # What a span takes in memory besides its texts.
@@ -91,14 +90,14 @@ def make_span(
     """
     if not _TRACE_ID.fullmatch(trace_id) or not _ID.fullmatch(span_id) or not int(trace_id, 16) or not int(span_id, 16):
         return None
-    listener = attributes.get(LISTENER, "")
+    seen = dict(zip(SEEN_FIELDS, attributes.get(SEEN, "").split(SEPARATOR), strict=False))
+    listener = seen.pop("listener", "")
     if listener:
         kind: Kind = "try" if _NODE not in attributes else "callee" if listener.startswith("inbound/") else "caller"
         instance = listener.removeprefix("inbound/") if kind == "callee" else ""
-        seen = zip(SEEN_FIELDS, attributes.get(SEEN, "").split(SEPARATOR), strict=False)
         attributes = {
             key: value
-            for key, value in (*attributes.items(), *((TAG + field, value) for field, value in seen))
+            for key, value in (*attributes.items(), *((TAG + field, value) for field, value in seen.items()))
             if key not in _NO_MEANING and value not in ("", "-")
         }
         failed = failed or has_failed(attributes.get("http.status_code", "0"))

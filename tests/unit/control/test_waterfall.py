@@ -150,6 +150,12 @@ def test_a_url_that_is_none_breaks_nothing() -> None:
     assert request.method == "POST"
 
 
+def test_a_call_is_not_put_under_what_came_of_it() -> None:
+    first = make_span(1, 1, parent=9, kind="caller", service="b", start=0, end=10 * MS)
+    second = make_span(1, 2, parent=1, kind="callee", service="b", listener="inbound/b-v1-1", start=0, end=9 * MS)
+    assert [row.id for row in build_trace(keep(first, second)).spans] == [first.span_id, second.span_id]
+
+
 SPANS = st.builds(
     lambda number, parent, kind, start, length, service: make_span(
         1,

@@ -40,10 +40,10 @@ def must(**changes: Any) -> Span:
 @pytest.mark.parametrize(
     ("attributes", "kind", "instance"),
     [
-        ({"meshctl.listener": "upstream/payment", "node_id": "checkout"}, "caller", ""),
-        ({"meshctl.listener": "gateway", "node_id": "gateway"}, "caller", ""),
-        ({"meshctl.listener": "upstream/payment"}, "try", ""),
-        ({"meshctl.listener": "inbound/checkout-v1-2", "node_id": "checkout"}, "callee", "checkout-v1-2"),
+        ({"meshctl.seen": "upstream/payment", "node_id": "checkout"}, "caller", ""),
+        ({"meshctl.seen": "gateway", "node_id": "gateway"}, "caller", ""),
+        ({"meshctl.seen": "upstream/payment"}, "try", ""),
+        ({"meshctl.seen": "inbound/checkout-v1-2", "node_id": "checkout"}, "callee", "checkout-v1-2"),
         ({}, "own", ""),
     ],
 )
@@ -58,8 +58,8 @@ def test_a_service_may_say_which_instance_it_is() -> None:
 
 def test_only_what_a_sidecar_knows_is_kept_of_its_span() -> None:
     span = must(
-        attributes={"meshctl.listener": "gateway", "node_id": "gateway", "component": "proxy", "user_agent": "-",
-                    "meshctl.seen": "via_upstream\t-\t\topen", "http.method": "GET"}
+        attributes={"node_id": "gateway", "component": "proxy", "user_agent": "-",
+                    "meshctl.seen": "gateway\tvia_upstream\t-\t\topen", "http.method": "GET"}
     )  # fmt: skip
     assert dict(span.attributes) == {
         "http.method": "GET",
@@ -71,12 +71,12 @@ def test_only_what_a_sidecar_knows_is_kept_of_its_span() -> None:
 @pytest.mark.parametrize("status", ["0", "500", "503", "-", ""])
 def test_no_answer_and_a_status_from_500_are_failures(status: str) -> None:
     assert has_failed(status)
-    assert must(attributes={"meshctl.listener": "gateway", "http.status_code": status or "-"}).failed
+    assert must(attributes={"meshctl.seen": "gateway", "http.status_code": status or "-"}).failed
 
 
 def test_a_status_below_500_is_none() -> None:
     assert not has_failed("404")
-    assert not must(attributes={"meshctl.listener": "gateway", "http.status_code": "404"}).failed
+    assert not must(attributes={"meshctl.seen": "gateway", "http.status_code": "404"}).failed
 
 
 @pytest.mark.parametrize(
