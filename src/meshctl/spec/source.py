@@ -319,12 +319,19 @@ def _place_of(file: SourceFile, offset: int) -> Where:
     return Where(file.path, before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1)
 
 
+_TOO_DEEP = "exceeded maximum nesting depth"
+# Newer parsers have a limit of their own, and look further ahead than the values that they tell of.
+
+
 def _report_syntax(file: SourceFile, error: yaml.MarkedYAMLError, report: Report) -> None:
     # What is not closed is noticed at the end of the file; it is of more use to show where it begins.
     unclosed = "quoted scalar" in str(error.context or "")
     mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
     where = Where(file.path, mark.line + 1, mark.column + 1) if mark else Where(file.path, 1, 1)
     problem = str(error.problem or error.context or "it cannot be read")
+    if problem == _TOO_DEEP:
+        report.add("too-deep", f"values are nested more than {MAX_DEPTH} levels deep", where)
+        return
     report.add("yaml-syntax", f"this is not valid YAML: {problem}", where, _syntax_hint(file, error, where))
 
 
