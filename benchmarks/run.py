@@ -57,16 +57,16 @@ def measure_cost(rounds: int, requests: int) -> list[Figure]:
     against = f"us against {taken['bare']:.0f} us"
     return [
         Figure(
-            "CPU per request, default policies / two bare Envoys",
+            "CPU per request, default policies and telemetry / two bare Envoys",
             _median_ratio(costs["app"], costs["bare"]),
-            1.35,
+            1.45,
             "x",
             f"{taken['app']:.0f} {against}",
         ),
         Figure(
             "the same without the circuit breaker",
             _median_ratio(costs["unbroken"], costs["bare"]),
-            1.25,
+            1.35,
             "x",
             f"{taken['unbroken']:.0f} {against}",
         ),
