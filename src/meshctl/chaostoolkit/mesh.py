@@ -55,3 +55,8 @@ def find_directory(configuration: Mapping[str, Any], environ: Mapping[str, str],
         if any((place / mark).exists() for mark in _MARKS):
             return str(place)
     raise NotRunningError(f"no mesh in {start} or above it", hint="set MESHCTL_DIR, or run `chaos` in its folder")
+
+
+def read_figure(verb: str, configuration: Configuration, **arguments: str | float | None) -> Any:
+    """Carry out a probe of the traffic; raises what ``carry_out`` does."""
+    return carry_out(verb, "probe", configuration, arguments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from meshctl.chaostoolkit.mesh import Configuration, carry_out
+from meshctl.chaostoolkit.mesh import Configuration, carry_out, read_figure
 
 
 def call(
@@ -89,9 +89,7 @@ def success(
 
     Answers: 0 to 1; null without traffic.
     """
-    return carry_out(
-        "success", "probe", configuration, {"service": service, "source": source, "version": version, "window": window}
-    )
+    return read_figure("success", configuration, service=service, source=source, version=version, window=window)
 
 
 def latency(
@@ -107,11 +105,14 @@ def latency(
 
     Answers: milliseconds; null without traffic.
     """
-    return carry_out(
+    return read_figure(
         "latency",
-        "probe",
         configuration,
-        {"service": service, "source": source, "version": version, "window": window, "quantile": quantile},
+        service=service,
+        source=source,
+        version=version,
+        window=window,
+        quantile=quantile,
     )
 
 
@@ -127,9 +128,7 @@ def rate(
 
     Answers: requests a second.
     """
-    return carry_out(
-        "rate", "probe", configuration, {"service": service, "source": source, "version": version, "window": window}
-    )
+    return read_figure("rate", configuration, service=service, source=source, version=version, window=window)
 
 
 def requests(
@@ -144,9 +143,7 @@ def requests(
 
     Answers: a number.
     """
-    return carry_out(
-        "requests", "probe", configuration, {"service": service, "source": source, "version": version, "window": window}
-    )
+    return read_figure("requests", configuration, service=service, source=source, version=version, window=window)
 
 
 def failures(
@@ -161,9 +158,7 @@ def failures(
 
     Answers: a number.
     """
-    return carry_out(
-        "failures", "probe", configuration, {"service": service, "source": source, "version": version, "window": window}
-    )
+    return read_figure("failures", configuration, service=service, source=source, version=version, window=window)
 
 
 def retries(
@@ -178,9 +173,7 @@ def retries(
 
     Answers: retries per request: 0 for none; null without traffic.
     """
-    return carry_out(
-        "retries", "probe", configuration, {"service": service, "source": source, "version": version, "window": window}
-    )
+    return read_figure("retries", configuration, service=service, source=source, version=version, window=window)
 
 
 def tries(service: str, *, window: str | float | None = None, configuration: Configuration = None) -> Any:
@@ -203,9 +196,7 @@ def reasons(
 
     Answers: requests by flag.
     """
-    return carry_out(
-        "reasons", "probe", configuration, {"service": service, "source": source, "version": version, "window": window}
-    )
+    return read_figure("reasons", configuration, service=service, source=source, version=version, window=window)
 
 
 def circuit_state(service: str, *, source: str | None = None, configuration: Configuration = None) -> Any:

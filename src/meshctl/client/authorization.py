@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from meshctl.client.policies import Ask
+from meshctl.client.policies import QUICK, Ask
 from meshctl.wire.authorization import AuthzAnswer, AuthzRequest
-
-_QUICK = 15.0
 
 
 class AuthorizationClient:
@@ -16,4 +14,4 @@ class AuthorizationClient:
 
     async def check(self, request: AuthzRequest) -> AuthzAnswer:
         """Whether one service may call another."""
-        return await self._ask("POST", "/authorization/check", AuthzAnswer, body=request, timeout=_QUICK)
+        return await self._ask("POST", "/authorization/check", AuthzAnswer, body=request, timeout=QUICK)

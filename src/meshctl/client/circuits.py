@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from meshctl.client.policies import Ask
+from meshctl.client.policies import QUICK, Ask
 from meshctl.wire import circuits, models
-
-_QUICK = 15.0
 
 
 class CircuitClient:
@@ -17,7 +15,7 @@ class CircuitClient:
     async def list(self, service: str = "") -> circuits.CircuitList:
         """The state of every breaker, or of those to one service."""
         query = {"service": service} if service else {}
-        return await self._ask("GET", "/circuits", circuits.CircuitList, query=query, timeout=_QUICK)
+        return await self._ask("GET", "/circuits", circuits.CircuitList, query=query, timeout=QUICK)
 
     async def force(self, request: circuits.ForceRequest) -> models.AppliedResult:
         """Hold circuits open or closed, or let them work; returns when every sidecar concerned has acknowledged."""

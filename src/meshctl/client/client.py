@@ -20,7 +20,7 @@ from meshctl.client.errors import DisconnectedError
 from meshctl.client.faults import FaultClient
 from meshctl.client.instances import InstanceClient
 from meshctl.client.metrics import MetricsClient
-from meshctl.client.policies import PolicyClient
+from meshctl.client.policies import QUICK, PolicyClient
 from meshctl.client.rollouts import RolloutClient
 from meshctl.client.shifts import ShiftClient
 from meshctl.client.taps import TapClient
@@ -30,9 +30,6 @@ from meshctl.wire import models
 from meshctl.wire.failures import StreamFailure, to_error
 
 _BASE = "http://localhost/v1"
-_QUICK = 15.0
-"""Seconds for calls that only look something up."""
-
 _LINE_BUFFER = 2**20
 """Bytes of read buffer: twice as much is the longest line of a stream, far above one captured line of output."""
 
@@ -80,7 +77,7 @@ class MeshClient:
 
     async def status(self) -> models.MeshStatus:
         """The whole mesh as it is now."""
-        return await self._ask("GET", "/status", models.MeshStatus, timeout=_QUICK)
+        return await self._ask("GET", "/status", models.MeshStatus, timeout=QUICK)
 
     async def up(self, request: models.UpRequest) -> models.UpResult:
         """Bring a topology into effect; returns when it is accepted. Raises InvalidTopology."""
@@ -122,7 +119,7 @@ class MeshClient:
 
     async def certificates(self) -> models.CertificateList:
         """All certificates of the mesh."""
-        return await self._ask("GET", "/certificates", models.CertificateList, timeout=_QUICK)
+        return await self._ask("GET", "/certificates", models.CertificateList, timeout=QUICK)
 
     async def rotate(self, request: models.RotateRequest) -> models.AppliedResult:
         """Rotate certificates; returns when the sidecars serve the new ones."""
@@ -134,16 +131,16 @@ class MeshClient:
 
     async def proxy_status(self) -> models.ProxyStatusList:
         """The sync state of every sidecar."""
-        return await self._ask("GET", "/proxies", models.ProxyStatusList, timeout=_QUICK)
+        return await self._ask("GET", "/proxies", models.ProxyStatusList, timeout=QUICK)
 
     async def proxy_config(self, sidecar: str, kind: str) -> models.ProxyConfig:
         """What one sidecar has of one kind."""
         path = f"/proxies/{quote(sidecar, safe='')}/{quote(kind, safe='')}"
-        return await self._ask("GET", path, models.ProxyConfig, timeout=_QUICK)
+        return await self._ask("GET", path, models.ProxyConfig, timeout=QUICK)
 
     async def call_target(self, source: str) -> models.CallTarget:
         """Where to connect to send a request as ``source`` would."""
-        return await self._ask("GET", "/call-target", models.CallTarget, query={"source": source}, timeout=_QUICK)
+        return await self._ask("GET", "/call-target", models.CallTarget, query={"source": source}, timeout=QUICK)
 
     async def _ask(
         self,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from meshctl.client.policies import Ask
+from meshctl.client.policies import QUICK, Ask
 from meshctl.wire import faults
-
-_QUICK = 15.0
 
 
 class FaultClient:
@@ -16,7 +14,7 @@ class FaultClient:
 
     async def list(self) -> faults.FaultList:
         """The faults that are on."""
-        return await self._ask("GET", "/faults", faults.FaultList, timeout=_QUICK)
+        return await self._ask("GET", "/faults", faults.FaultList, timeout=QUICK)
 
     async def inject(self, request: faults.InjectRequest) -> faults.InjectResult:
         """Make a fault on requests; returns when every connected sidecar concerned has acknowledged."""

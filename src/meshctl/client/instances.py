@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from meshctl.client.policies import Ask
+from meshctl.client.policies import QUICK, Ask
 from meshctl.wire import models
-
-_QUICK = 15.0
 
 
 class InstanceClient:
@@ -31,7 +29,7 @@ class InstanceClient:
     async def heartbeat(self, registration_id: str) -> models.RegisterResult:
         """Renew the TTL of a registration. Raises NotFoundError when it has expired."""
         path = f"/registrations/{quote(registration_id, safe='')}/heartbeat"
-        return await self._ask("PUT", path, models.RegisterResult, timeout=_QUICK)
+        return await self._ask("PUT", path, models.RegisterResult, timeout=QUICK)
 
     async def deregister(self, registration_id: str) -> models.AppliedResult:
         """Remove a registration."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from meshctl.client.policies import Ask
+from meshctl.client.policies import QUICK, Ask
 from meshctl.wire import metrics, models
-
-_QUICK = 15.0
 
 
 class Stream(Protocol):
@@ -39,7 +37,7 @@ class MetricsClient:
         query = _name(service, version) | {"window": f"{window:g}", "buckets": "true" if buckets else "false"}
         if until is not None:
             query["until"] = f"{until:.3f}"
-        return await self._ask("GET", "/metrics", metrics.Metrics, query=query, timeout=_QUICK)
+        return await self._ask("GET", "/metrics", metrics.Metrics, query=query, timeout=QUICK)
 
     def stream(
         self, service: str = "", version: str = "", window: float = 10.0, interval: float = 1.0
@@ -51,7 +49,7 @@ class MetricsClient:
     async def history(self, service: str = "", *, window: float = 60.0, step: float = 1.0) -> metrics.History:
         """Figures of each edge and version in steps of so many whole seconds."""
         query = _name(service, "") | {"window": f"{window:g}", "step": f"{step:g}"}
-        return await self._ask("GET", "/metrics/history", metrics.History, query=query, timeout=_QUICK)
+        return await self._ask("GET", "/metrics/history", metrics.History, query=query, timeout=QUICK)
 
 
 def _name(service: str, version: str) -> dict[str, str]:

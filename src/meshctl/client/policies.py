@@ -7,7 +7,8 @@ from typing import Protocol
 
 from meshctl.wire import explain, models, policies
 
-_QUICK = 15.0
+QUICK = 15.0
+"""Seconds for calls that only look something up."""
 
 
 class Ask(Protocol):
@@ -36,7 +37,7 @@ class PolicyClient:
     async def list(self, owner: str = "", kind: str = "") -> policies.PolicyList:
         """The policies in force as they are written."""
         query = {name: value for name, value in (("owner", owner), ("kind", kind)) if value}
-        return await self._ask("GET", "/policies", policies.PolicyList, query=query, timeout=_QUICK)
+        return await self._ask("GET", "/policies", policies.PolicyList, query=query, timeout=QUICK)
 
     async def apply(self, request: policies.ApplyRequest) -> policies.PolicyResult:
         """Set the policies that files name; returns when every sidecar concerned has acknowledged."""
@@ -52,15 +53,15 @@ class PolicyClient:
 
     async def diff(self, request: policies.DiffRequest) -> policies.PolicyDiff:
         """What differs between two sets of policies."""
-        return await self._ask("POST", "/policies/diff", policies.PolicyDiff, body=request, timeout=_QUICK)
+        return await self._ask("POST", "/policies/diff", policies.PolicyDiff, body=request, timeout=QUICK)
 
     async def explain(self, request: explain.ExplainRequest) -> explain.Explanation:
         """What will happen to a request, and which policies say so."""
-        return await self._ask("POST", "/explain", explain.Explanation, body=request, timeout=_QUICK)
+        return await self._ask("POST", "/explain", explain.Explanation, body=request, timeout=QUICK)
 
     async def history(self, owner: str = "", limit: int | None = None) -> policies.RevisionList:
         """The revisions that are kept, newest first; at most ``limit`` of them."""
         query = {"owner": owner} if owner else {}
         if limit is not None:
             query["limit"] = str(limit)
-        return await self._ask("GET", "/revisions", policies.RevisionList, query=query, timeout=_QUICK)
+        return await self._ask("GET", "/revisions", policies.RevisionList, query=query, timeout=QUICK)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from meshctl.client.metrics import Stream
-from meshctl.client.policies import Ask
+from meshctl.client.policies import QUICK, Ask
 from meshctl.wire import rollouts
-
-_QUICK = 15.0
 
 
 class RolloutClient:
@@ -24,12 +22,12 @@ class RolloutClient:
 
     async def list(self, service: str = "") -> rollouts.RolloutList:
         """The newest rollout of each service, or of one."""
-        return await self._ask("GET", "/rollouts", rollouts.RolloutList, query=_query(service), timeout=_QUICK)
+        return await self._ask("GET", "/rollouts", rollouts.RolloutList, query=_query(service), timeout=QUICK)
 
     async def history(self, service: str = "", number: int = 0) -> rollouts.RolloutHistory:
         """Rollouts with their decisions: all, those of one service, or one by its number."""
         query = _query(service) | ({"number": str(number)} if number else {})
-        return await self._ask("GET", "/rollouts/history", rollouts.RolloutHistory, query=query, timeout=_QUICK)
+        return await self._ask("GET", "/rollouts/history", rollouts.RolloutHistory, query=query, timeout=QUICK)
 
     def stream(self, service: str, interval: float = 1.0) -> AsyncIterator[rollouts.RolloutStatus]:
         """The newest rollout of a service after each change and every ``interval`` seconds; ends when it has ended."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from meshctl.client.policies import Ask
+from meshctl.client.policies import QUICK, Ask
 from meshctl.wire.traces import Trace, TraceList, TraceQuery
-
-_QUICK = 15.0
 
 
 class TraceClient:
@@ -24,8 +22,8 @@ class TraceClient:
             asked["service"] = query.service
         if query.since is not None:
             asked["since"] = f"{query.since:.3f}"
-        return await self._ask("GET", "/traces", TraceList, query=asked, timeout=_QUICK)
+        return await self._ask("GET", "/traces", TraceList, query=asked, timeout=QUICK)
 
     async def get(self, trace_id: str) -> Trace:
         """One trace, by the beginning of its id. Raises NotFoundError, or UsageError when several begin so."""
-        return await self._ask("GET", f"/traces/{quote(trace_id, safe='')}", Trace, timeout=_QUICK)
+        return await self._ask("GET", f"/traces/{quote(trace_id, safe='')}", Trace, timeout=QUICK)

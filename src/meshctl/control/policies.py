@@ -173,7 +173,7 @@ class Policies:
             changes=[_shape_change(change) for change in drafted.changes],
             acked=len(changed),
             total=len(changed),
-            duration_ms=round((clock.monotonic() - start) * 1000, 1),
+            duration_ms=engine.milliseconds_since(start),
         )
 
     def tell(self, changed: Changed) -> PolicyResult:

@@ -202,7 +202,7 @@ class PolicyChanger:
             except WaitTimeoutError as error:
                 self.resume()
                 raise _late(error, revision) from None
-            duration = round((clock.monotonic() - start) * 1000, 1)
+            duration = engine.milliseconds_since(start)
             self._settle(revision)
             return Changed(
                 revision=revision.number, changes=drafted.changes, sidecars=len(versions), duration_ms=duration

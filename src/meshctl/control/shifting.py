@@ -132,7 +132,7 @@ class Shifts:
         brought = BroughtUp()
         if wait:
             brought = await self._starter.bring_up(service, growing, request.timeout)
-        waited = round((clock.monotonic() - start) * 1000, 1) if brought.started else 0.0
+        waited = self._engine.milliseconds_since(start) if brought.started else 0.0
 
         async def change() -> Changed:
             try:
