@@ -106,6 +106,9 @@ class MetricsReader:
             if delay > 0:
                 await self._wait(delay)
             answer = await self._admin.get(process.socket, STATS_PATH)
+            if self._sidecars().get(name) != process:
+                # It was restarted meanwhile: who answered counts from its own start, and is read in its turn.
+                return
             before = self._answers.get(name)
             stats = before[1] if before is not None and before[0] == answer else read_stats(answer)
         except (OSError, ValueError) as error:

@@ -22,6 +22,7 @@ class Sidecars:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {"a": 0, "b": 0}
+        self.pids: dict[str, int] = {}
         self.broken: dict[str, str] = {}
         self.hung: dict[str, asyncio.Event] = {}
         self.asked: list[str] = []
@@ -39,7 +40,7 @@ class Sidecars:
         raise NotImplementedError
 
     def running(self) -> Mapping[str, SidecarProcess]:
-        return {name: SidecarProcess(socket=name, pid=7, started_at=0.0) for name in self.counts}
+        return {name: SidecarProcess(socket=name, pid=self.pids.get(name, 7), started_at=0.0) for name in self.counts}
 
 
 def make(sidecars: Sidecars, clock: FakeClock) -> MetricsReader:
@@ -94,6 +95,26 @@ async def test_one_that_hangs_holds_up_no_other_and_is_asked_once() -> None:
     sidecars.hung["a"].set()
     await asyncio.gather(*tasks)
     assert reader.rollup.sidecars["a"].last.time == reader.now()
+
+
+async def test_what_a_restarted_sidecar_answers_is_not_taken_for_what_the_one_before_counted() -> None:
+    """A reading that has begun finds another process at the same place: each request is counted once all the same."""
+    sidecars, clock = Sidecars(), FakeClock()
+    reader = make(sidecars, clock)
+    await read(reader, clock)
+    sidecars.counts["a"] = 3
+    await read(reader, clock)
+    sidecars.hung["a"] = asyncio.Event()
+    await clock.advance(1.0)
+    tasks = reader.begin_reading()
+    await clock.settle()
+    sidecars.pids["a"], sidecars.counts["a"] = 8, 21
+    sidecars.hung.pop("a").set()
+    await asyncio.gather(*tasks)
+    await read(reader, clock)
+    found = reader.rollup.sidecars["a"]
+    assert found.resets == 1
+    assert sum(n for slot in found.fine for d in slot.flows.values() for n in d.outcomes.values()) == 3 + 21
 
 
 async def test_a_failure_is_kept_until_the_next_answer() -> None:
