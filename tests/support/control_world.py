@@ -94,6 +94,7 @@ class FakeSidecars:
         self.clusters: dict[str, Any] = {}
         self.asked_clusters = 0
         self.passed: dict[str, int] = {}
+        self.mute: set[str] = set()
 
     def publish(self, snapshot: Snapshot) -> None:
         self.snapshots[snapshot.node] = snapshot
@@ -137,7 +138,8 @@ class FakeSidecars:
 
     async def get(self, socket: str, path: str) -> str:
         """Every instance passes its check, but for those in ``failing``; counters are those in ``counted``, clusters
-        those in ``clusters``, and of requests ``passed`` went by while somebody tapped.
+        those in ``clusters``, and of requests ``passed`` went by while somebody tapped, which those in ``mute`` keep to
+        themselves.
         """
         self.asked += 1
         node = socket.removesuffix(".admin").rpartition("/")[2]
@@ -147,6 +149,8 @@ class FakeSidecars:
             self.asked_clusters += 1
             return json.dumps(self.clusters.get(node, {"cluster_statuses": []}))
         if "tap" in path:
+            if node in self.mute:
+                raise TimeoutError
             return f"{PASSED_STAT}: {self.passed[node]}\n" if node in self.passed else "\n"
         if "format=json" in path:
             return json.dumps({"stats": [{"name": k, "value": v} for k, v in self.counted.get(node, {}).items()]})

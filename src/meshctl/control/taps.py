@@ -40,11 +40,15 @@ class _Tap:
         self.reported = 0
         self.passed = 0
         self.dropped = 0
+        self.unread: dict[str, int] = {}
+        """Nodes whose count at the beginning is not known, with how many requests they have reported since."""
 
     def offer(self, node: str, request: SeenRequest) -> None:
         if node not in self.nodes or request.side != self.query.side:
             return
         self.reported += 1
+        if node in self.unread:
+            self.unread[node] += 1
         if not self.query.match(request):
             return
         if len(self.waiting) >= _QUEUE:
@@ -155,7 +159,7 @@ class Taps:
         """Have sidecars report; returns when they have taken it, or soon after if some do not answer."""
         engine = self._engine
         # What passed before is none of this tap's.
-        await self._look(tap.nodes)
+        tap.unread = dict.fromkeys(await self._look(tap.nodes), 0)
         tap.passed = 0
         changed = engine.publish_changed()
         try:
@@ -174,8 +178,8 @@ class Taps:
     def _nodes(self) -> frozenset[str]:
         return frozenset[str]().union(*(tap.nodes for tap in self._taps))
 
-    async def _look(self, nodes: frozenset[str]) -> None:
-        """Read from sidecars how many requests passed that taps might want; those that do not answer hold up none."""
+    async def _look(self, nodes: frozenset[str]) -> frozenset[str]:
+        """Read from sidecars how many requests passed that taps might want; returns those that did not answer."""
         running = sorted(nodes & self._engine.running_versions().keys())
         counts = await asyncio.gather(*(self._count(node) for node in running))
         for node, now in zip(running, counts, strict=True):
@@ -186,9 +190,13 @@ class Taps:
             # A sidecar that was restarted begins anew.
             more = now - before if now >= before else now
             for tap in self._taps:
-                if node in tap.nodes:
+                if node in tap.unread:
+                    # What passed before the tap began is among them.
+                    tap.passed += tap.unread.pop(node)
+                elif node in tap.nodes:
                     tap.passed += more
         self._unheard = frozenset(node for node, now in zip(running, counts, strict=True) if now is None)
+        return self._unheard
 
     async def _count(self, node: str) -> int | None:
         parts = self._engine.parts

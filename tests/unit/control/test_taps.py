@@ -212,6 +212,27 @@ async def test_what_passed_since_the_tap_began_is_counted_by_the_sidecars(
     await tap.stop()
 
 
+async def test_what_passed_before_is_not_counted_when_the_sidecar_was_late_to_say_how_much(
+    plane: ControlPlane, world: ControlWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    world.sidecars.passed["front"] = 1000
+    await (await Taken(plane, query(source=["front"])).begun()).stop()
+    world.sidecars.passed["front"] = 1500
+    world.sidecars.mute.add("front")
+    tap = await Taken(plane, query(source=["front"])).begun()
+    assert tap.summaries[0].silent == ["front"]
+    for _ in range(2):
+        plane.taps.take("front", fields())
+    world.sidecars.passed["front"] = 1502
+    world.sidecars.mute.clear()
+    await until(lambda: tap.summaries[-1].silent == [], "it is heard")
+    assert tap.summaries[-1].passed == 2
+    world.sidecars.passed["front"] = 1505
+    await until(lambda: tap.summaries[-1].passed == 5, "what passed is counted")
+    await tap.stop()
+
+
 async def test_a_sidecar_that_does_not_answer_is_named_and_holds_up_nobody(
     plane: ControlPlane, world: ControlWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
