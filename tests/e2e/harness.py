@@ -41,6 +41,7 @@ class MeshUnderTest:
             "NO_COLOR": "1",
             "COLUMNS": "160",
         }
+        self._started: list[subprocess.Popen[str]] = []
 
     @property
     def paths(self) -> MeshPaths:
@@ -51,8 +52,8 @@ class MeshUnderTest:
         """Write a topology file."""
         (self.folder / name).write_text(yaml.safe_dump(topology, sort_keys=False))
 
-    def run(self, *words: str, timeout: float = 90, stdin: str = "") -> Done:
-        """Run a command to its end."""
+    def run(self, *words: str, timeout: float = 180, stdin: str = "") -> Done:
+        """Run a command to its end; ``timeout`` only ends what hangs."""
         done = subprocess.run(
             [sys.executable, "-m", "meshctl", *words],
             cwd=self.folder,
@@ -65,15 +66,15 @@ class MeshUnderTest:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def must(self, *words: str, timeout: float = 90) -> str:
+    def must(self, *words: str, timeout: float = 180) -> str:
         """Run a command that has to succeed; its standard output."""
         done = self.run(*words, timeout=timeout)
         assert done.code == 0, f"meshctl {' '.join(words)}: exit {done.code}\n{done.out}\n{done.err}\n{self.daemon_log}"
         return done.out
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command and go on; the caller ends it."""
-        return subprocess.Popen(
+        """Start a command and go on; the caller ends it, or ``close`` does after a test that failed."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "meshctl", *words],
             cwd=self.folder,
             env=self.environ,
@@ -83,10 +84,12 @@ class MeshUnderTest:
             text=True,
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
 
     def up(self, *words: str) -> None:
         """Bring the mesh up and wait until it is ready."""
-        self.must("up", "-d", "--wait", *words)
+        self.must("up", "-d", "--wait", "--wait-timeout", "150s", *words)
 
     def status(self) -> dict[str, Any]:
         """What ``status -o json`` says."""
@@ -100,6 +103,7 @@ class MeshUnderTest:
     def call(self, target: str, *words: str) -> dict[str, Any]:
         """What ``call -o json`` says, whatever the status of the answer."""
         done = self.run("call", "-o", "json", *words, target)
+        assert done.out, f"meshctl call {target}: exit {done.code}\n{done.err}"
         found: dict[str, Any] = json.loads(done.out)
         return found
 
@@ -130,7 +134,7 @@ class MeshUnderTest:
         pid = self.status()["daemon_pid"]
         process = psutil.Process(pid)
         os.kill(pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
     @property
     def daemon_log(self) -> str:
@@ -140,18 +144,32 @@ class MeshUnderTest:
 
     def close(self) -> None:
         """Take everything down, and end what is left by pid."""
-        if Path(self.paths.state).exists():
-            self.run("down", "--force", timeout=60)
-        for process in self.processes():
-            try:
-                process.kill()
-                process.wait(5)
-            except psutil.Error:
-                continue
+        try:
+            for started in self._started:
+                _end(started)
+            if Path(self.paths.state).exists():
+                self.run("down", "--force", timeout=60)
+        finally:
+            for process in self.processes():
+                try:
+                    process.kill()
+                    process.wait(30)
+                except psutil.Error:
+                    continue
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
-    """Return the condition's first true value. Fails the test when there is none in time."""
+def _end(started: subprocess.Popen[str]) -> None:
+    """End a command if it still runs, and close its pipes: what is left open would fail any later test."""
+    if started.poll() is None:
+        started.kill()
+    started.wait(30)
+    for pipe in (started.stdout, started.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
+    """Return the condition's first true value. Fails the test when there is none in time, which is long on purpose."""
     deadline = time.monotonic() + timeout
     while True:
         found = condition()

@@ -92,7 +92,7 @@ class Bench:
             endpoints=(),
         )
         self._publisher.publish(MeshPlan(proxies={NODE: proxy}))
-        await self._publisher.wait(self._publisher.versions, 20, require_connected=True)
+        await self._publisher.wait(self._publisher.versions, 60, require_connected=True)
 
     def ask(self, case: int, asked: Asked) -> tuple[int, str, str]:
         """Status, the policy that refused, and the path that the sidecar made of it."""
@@ -111,7 +111,7 @@ class Bench:
 
     def _connect(self, source: str) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(self._folder / "in"))
         if source != ANONYMOUS:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -72,7 +72,7 @@ class Bench:
         # Unix sockets in place of ports: other meshes may run on this machine.
         listeners = tuple(replace(item, address=self._pipe(item.name)) for item in plan.listeners)
         self._publisher.publish(MeshPlan(proxies={NODE: replace(plan, node=NODE, listeners=listeners)}))
-        await self._publisher.wait(self._publisher.versions, 20, require_connected=True)
+        await self._publisher.wait(self._publisher.versions, 60, require_connected=True)
         status = self._server.status(NODE)
         assert (status.state, status.error) == ("synced", "")
         assert self._sidecar.process.returncode is None

@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.traffic import ECHO, LAB, TCP, Answer, Map, answer_http, ask, free_port, outside, read_map, running
+from tests.e2e.traffic import (
+    ECHO,
+    LAB,
+    PATIENT,
+    TCP,
+    Answer,
+    Map,
+    answer_http,
+    ask,
+    free_port,
+    outside,
+    read_map,
+    running,
+)
 from tests.support.certificates import Authority
 
 pytestmark = pytest.mark.e2e
@@ -65,6 +78,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         }
         topology = {
             "name": "addr",
+            "defaults": PATIENT,
             "services": {
                 "a": {
                     "command": ECHO,
@@ -165,7 +179,7 @@ def test_an_external_service_that_cannot_prove_its_name_is_refused(world: World,
 
 
 def test_an_external_tcp_service_is_reached(world: World) -> None:
-    with socket.create_connection(("127.0.0.1", world.upstream("shout")), 10) as connection:
+    with socket.create_connection(("127.0.0.1", world.upstream("shout")), 60) as connection:
         connection.sendall(b"hello")
         assert connection.recv(100) == b"HELLO"
 
@@ -178,6 +192,7 @@ def test_registry_only_refuses_the_outside_and_no_service() -> None:
     topology = {
         "name": "closed",
         "egress": "registry_only",
+        "defaults": PATIENT,
         "services": {"a": {"command": ECHO, "upstreams": ["b"]}, "b": {"command": LAB}},
     }
     with outside(answer_http("http")) as port, running(topology) as mesh:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import wait_until
-from tests.e2e.traffic import LAB, TCP, Answer, Load, Map, ask, read_map, running
+from tests.e2e.traffic import LAB, PATIENT, TCP, Answer, Load, Map, ask, read_map, running
 
 from meshctl.adapters.cert_files import FileAuthority
 
@@ -41,6 +41,7 @@ def make_topology(**changes: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": "authz",
         "telemetry": {"access_log": "off"},
+        "defaults": PATIENT,
         "services": {"web": web, "other": {"command": LAB}, **called},
     }
 
@@ -78,7 +79,7 @@ def connect(world: Map, source: str, instance: str) -> ssl.SSLSocket:
     pair.write_bytes(leaf.certificate_pem + leaf.private_key_pem)
     context.load_cert_chain(pair)
     port: int = world.instance(instance)["inbound_port"]
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), 10))
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), 60))
 
 
 def send(world: Map, source: str, service: str, line: str, *headers: str) -> Answer:
@@ -208,7 +209,7 @@ def test_a_grpc_client_is_told_permission_denied(world: Map) -> None:
 
 
 def test_rules_change_on_connections_that_are_open(world: Map) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", world.upstream("web", "stats"), timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", world.upstream("web", "stats"), timeout=60)
 
     def get() -> int:
         connection.request("GET", "/")
@@ -256,7 +257,7 @@ def test_an_audit_refuses_nobody_and_writes_down_who_would_be(world: Map) -> Non
 
 def test_plain_tcp_is_refused_before_a_byte_crosses(world: Map) -> None:
     # The service speaks first, so that a check of what clients send would come too late.
-    with socket.create_connection(("127.0.0.1", world.upstream("web", "cache")), 10) as through:
+    with socket.create_connection(("127.0.0.1", world.upstream("web", "cache")), 60) as through:
         assert through.recv(100) == b"cache-v1-1\n"
         assert greeting(world, "web") == b"cache-v1-1\n"
         assert greeting(world, "other") == b""

@@ -100,7 +100,7 @@ def is_live(path: str) -> bool:
 def never_read(connection: socket.socket) -> None:
     """Takes a connection, and nothing that comes by it."""
     with suppress(OSError):
-        threading.Event().wait(60)
+        threading.Event().wait(300)
         connection.close()
 
 
@@ -152,13 +152,15 @@ def test_a_sidecar_short_of_memory_sheds_load_and_lives() -> None:
         memory = psutil.Process(running.process.pid)
         assert ask(running.port, "http://good/").status == 200
         # Opened before the flood: when it is worst, new connections are closed without a word.
-        early = [stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 20)) for _ in range(PATIENT)]
+        early = [stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 60)) for _ in range(PATIENT)]
         with Flood(running.port):
             stops = "overload.envoy.overload_actions.stop_accepting_requests.active"
 
             def is_told() -> bool:
                 wait_until(lambda: running.count(stops), "it takes no requests")
-                return b"x-meshctl-overloaded: sidecar" in exchange(early.pop())
+                with suppress(OSError):  # it may close a connection as well
+                    return b"x-meshctl-overloaded: sidecar" in exchange(early.pop())
+                return False
 
             wait_until(is_told, "it says so")
             assert memory.memory_info().rss < 400 * MEGABYTE, "without a bound, these clients would fill gigabytes"
@@ -172,12 +174,12 @@ def test_a_sidecar_closes_connections_beyond_those_it_can_hold() -> None:
         good = stack.enter_context(outside(answer_http("good")))
         running = stack.enter_context(sidecar(good, good))
         taken = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 20)) for _ in range(CONNECTIONS)
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 60)) for _ in range(CONNECTIONS)
         ]
         wait_until(
             lambda: running.count("listener.outbound.downstream_cx_active") == CONNECTIONS, "it holds all it can"
         )
-        with socket.create_connection(("127.0.0.1", running.port), 20) as beyond:
+        with socket.create_connection(("127.0.0.1", running.port), 60) as beyond:
             assert beyond.recv(1) == b"", "closed, and not left waiting"
         taken.pop().close()
         wait_until(lambda: is_answered(running.port), "there is room again")

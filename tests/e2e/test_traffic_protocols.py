@@ -15,7 +15,7 @@ from typing import Self
 import aiohttp
 import grpc
 import pytest
-from tests.e2e.traffic import ECHO, GRPC, LAB, TCP, Map, admin, ask, free_port, read_map, running
+from tests.e2e.traffic import ECHO, GRPC, LAB, PATIENT, TCP, Map, admin, ask, free_port, read_map, running
 
 pytestmark = pytest.mark.e2e
 
@@ -28,6 +28,7 @@ GROWTH = 16 << 20
 def world() -> Iterator[Map]:
     topology = {
         "name": "proto",
+        "defaults": PATIENT,
         "gateway": {"port": free_port(), "routes": [{"path": "/", "service": "lab"}]},
         "services": {
             "a": {"command": ECHO, "upstreams": ["lab", "grpc", "tcp"]},
@@ -58,7 +59,7 @@ def gather(connection: socket.socket, goal: int) -> bytes:
 def test_bytes_cross_both_ways_over_mtls(world: Map) -> None:
     before = sum(world.stats("tcp", "ssl.handshake").values())
     sent = hashlib.sha256(b"seed").digest() * 40_000
-    with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 20) as connection:
+    with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 60) as connection:
         first = connection.recv(100)
         assert re.fullmatch(rb"tcp-v1-[12]\n", first)
         writer = threading.Thread(target=connection.sendall, args=(sent,))
@@ -69,7 +70,7 @@ def test_bytes_cross_both_ways_over_mtls(world: Map) -> None:
 
 
 def test_the_end_of_one_direction_of_a_tcp_connection_is_carried_on(world: Map) -> None:
-    with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 20) as connection:
+    with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 60) as connection:
         connection.sendall(b"last words")
         connection.shutdown(socket.SHUT_WR)
         everything = gather(connection, 1 << 20)
@@ -79,7 +80,7 @@ def test_the_end_of_one_direction_of_a_tcp_connection_is_carried_on(world: Map) 
 def test_tcp_connections_are_spread_over_the_instances(world: Map) -> None:
     seen = set()
     for _ in range(4):
-        with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 20) as connection:
+        with socket.create_connection(("127.0.0.1", world.upstream("a", "tcp")), 60) as connection:
             seen.add(connection.recv(100))
     assert seen == {b"tcp-v1-1\n", b"tcp-v1-2\n"}
 
@@ -101,7 +102,7 @@ def channel(world: Map, request: pytest.FixtureRequest) -> Iterator[grpc.Channel
 
 def test_a_unary_grpc_call_carries_the_callers_identity(channel: grpc.Channel) -> None:
     once = channel.unary_unary("/lab.Echo/Once", unchanged, unchanged)
-    answer, call = once.with_call(b"hello", timeout=20)
+    answer, call = once.with_call(b"hello", timeout=60)
     assert answer == b"hello"
     trailing = dict(call.trailing_metadata())
     assert str(trailing["caller"]).endswith(";URI=spiffe://proto.mesh/a")
@@ -111,7 +112,7 @@ def test_a_unary_grpc_call_carries_the_callers_identity(channel: grpc.Channel) -
 def test_a_grpc_status_is_carried_in_trailers(channel: grpc.Channel) -> None:
     once = channel.unary_unary("/lab.Echo/Once", unchanged, unchanged)
     with pytest.raises(grpc.RpcError) as raised:
-        once(b"fail", timeout=20)
+        once(b"fail", timeout=60)
     assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert raised.value.details() == "as asked"
 
@@ -125,9 +126,9 @@ def test_a_grpc_stream_is_carried_message_by_message(channel: grpc.Channel) -> N
         # The next message is sent only after the one before has come back.
         for number in range(5):
             yield f"message {number}".encode()
-            assert arrived.acquire(timeout=20)
+            assert arrived.acquire(timeout=60)
 
-    for message in stream(ask_one_by_one(), timeout=20):
+    for message in stream(ask_one_by_one(), timeout=60):
         seen.append(message)
         arrived.release()
     assert seen == [f"message {number}".encode() for number in range(5)]
@@ -135,9 +136,9 @@ def test_a_grpc_stream_is_carried_message_by_message(channel: grpc.Channel) -> N
 
 def test_a_grpc_stream_goes_either_way(channel: grpc.Channel) -> None:
     down = channel.unary_stream("/lab.Echo/Down", unchanged, unchanged)
-    assert [message.split()[0] for message in down(b"300", timeout=20)] == [b"%d" % n for n in range(300)]
+    assert [message.split()[0] for message in down(b"300", timeout=60)] == [b"%d" % n for n in range(300)]
     up = channel.stream_unary("/lab.Echo/Up", unchanged, unchanged)
-    assert up((bytes(1000) for _ in range(300)), timeout=20) == b"300"
+    assert up((bytes(1000) for _ in range(300)), timeout=60) == b"300"
 
 
 # ---------------------------------------------------------------------------------------------- HTTP
@@ -158,7 +159,7 @@ def test_an_application_may_speak_http2_to_its_sidecar(world: Map, way: str) -> 
     port = {"gateway": world.gateway, "upstream": world.upstream("a", "lab"), "host": world.proxy("a")}[way]
     asked = {":method": "GET", ":scheme": "http", ":authority": "lab", ":path": "/plain-h2"}
     headers = b"".join(literal(name, value) for name, value in asked.items())
-    with socket.create_connection(("127.0.0.1", port), 20) as connection, connection.makefile("rb") as lines:
+    with socket.create_connection(("127.0.0.1", port), 60) as connection, connection.makefile("rb") as lines:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 5, 1, headers))
         body = b""
         while True:
@@ -223,7 +224,7 @@ async def test_a_websocket_is_carried_through_all_sidecars(world: Map, way: str)
 @pytest.mark.parametrize("way", ["gateway", "upstream"])
 def test_an_event_arrives_before_the_next_one_is_sent(world: Map, way: str) -> None:
     port = world.gateway if way == "gateway" else world.upstream("a", "lab")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", f"/events/{way}")
     response = connection.getresponse()
     assert response.getheader("content-type") == "text/event-stream"
@@ -255,7 +256,7 @@ def test_a_large_body_is_carried_down(world: Map, way: str) -> None:
 
 
 def test_a_slow_reader_slows_the_sender_down_and_fills_no_sidecar(world: Map) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", world.upstream("a", "lab"), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", world.upstream("a", "lab"), timeout=60)
     with Heap(world, "a", "lab") as heap:
         connection.request("GET", f"/bytes/{MEGABYTES}")
         response = connection.getresponse()
@@ -268,7 +269,7 @@ def test_a_slow_reader_slows_the_sender_down_and_fills_no_sidecar(world: Map) ->
 
 def test_a_streamed_body_is_answered_while_it_is_sent(world: Map) -> None:
     port = world.upstream("a", "lab")
-    with socket.create_connection(("127.0.0.1", port), 20) as connection, connection.makefile("rb") as lines:
+    with socket.create_connection(("127.0.0.1", port), 60) as connection, connection.makefile("rb") as lines:
         connection.sendall(b"POST /echo-stream HTTP/1.1\r\nhost: lab\r\ntransfer-encoding: chunked\r\n\r\n")
         for number in range(5):
             connection.sendall(b"3\r\n%03d\r\n" % number)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import wait_until
-from tests.e2e.traffic import ECHO, LAB, Answer, Map, ask, ask_many, free_port, read_map, running
+from tests.e2e.traffic import ECHO, LAB, PATIENT, Answer, Map, ask, ask_many, free_port, read_map, running
 
 pytestmark = pytest.mark.e2e
 
@@ -43,6 +43,7 @@ RULES = [
 def topology(weight: int, port: int) -> dict[str, Any]:
     return {
         "name": "routing",
+        "defaults": PATIENT,
         "gateway": {
             "port": port,
             "routes": [{"path": "/", "service": "shop"}, {"path": "/site", "service": "site"}],
@@ -187,7 +188,7 @@ def test_a_visitor_with_the_cookie_stays_on_the_version_of_the_first_answer(worl
 
 
 def versions_of_users(world: Map) -> dict[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", world.upstream("a", "users"), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", world.upstream("a", "users"), timeout=60)
     found: dict[int, str] = {}
     for number in range(400):
         connection.request("GET", "/", headers={"x-user": f"user-{number}"})
@@ -204,7 +205,7 @@ def test_a_growing_canary_keeps_the_users_that_it_has(world: Map) -> None:
     # The hash spreads users as chance would: five standard deviations (8) about the mean.
     assert 40 <= Counter(before.values())["v2"] <= 120
     world.mesh.write(topology(60, world.gateway))
-    world.mesh.must("up", "-d")
+    world.mesh.up()
     after = versions_of_users(world)
     assert 191 <= Counter(after.values())["v2"] <= 289
     assert all(after[user] == "v2" for user, there in before.items() if there == "v2")

@@ -15,7 +15,7 @@ from meshctl.adapters.envoy_binary import find_envoy
 from meshctl.envoy.bootstrap import build_bootstrap
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, timeout: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, timeout: float = 60.0) -> None:
     """Return when the condition holds; raises TimeoutError."""
     async with asyncio.timeout(timeout):
         while not await condition():

@@ -64,7 +64,7 @@ def fire(
     expected = len(waiting)
 
     async def run() -> None:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             await asyncio.gather(*(_work(port, waiting, method, headers, replies) for _ in range(connections)))
 
     asyncio.run(run())
