@@ -6,6 +6,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from itertools import pairwise
 
 import pytest
@@ -13,9 +15,9 @@ from tests.e2e.harness import wait_until
 from tests.e2e.traffic import (
     ECHO,
     LAB,
+    PATIENT,
     Answer,
     Map,
-    admin,
     answer_http,
     api,
     ask,
@@ -30,8 +32,7 @@ pytestmark = pytest.mark.e2e
 
 ONCE = {"retry_policy": {"max_attempts": 1}, "circuit_breaker": {"enabled": False}}
 CHECK = {"path": "/health", "interval": "200ms", "timeout": "150ms"}
-USERS = [f"user-{number}" for number in range(100)]
-EJECTION = 3.0
+USERS = [f"user-{number}" for number in range(200)]
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +54,14 @@ def world() -> Iterator[Map]:
         "picky": balanced(1, health_check=CHECK | {"expected_statuses": [200, 204], "healthy_threshold": 2}),
         "patient": balanced(1, health_check=CHECK | {"unhealthy_threshold": 1000}) | {"readiness": {"tcp": True}},
         "outlier": balanced(2)
-        | {"outlier_detection": {"consecutive_failures": 3, "interval": "100ms", "ejection_time": f"{EJECTION:g}s"}},
+        | {"outlier_detection": {"consecutive_failures": 3, "interval": "100ms", "ejection_time": "3s"}},
     }
     with outside(answer_http("away")) as port:
         for name in called.keys() - {"source"}:
             called[name]["upstreams"] = ["source"]
         called["away"] = {"address": f"127.0.0.1:{port}", "load_balancing": {"health_check": CHECK}}
-        topology = {"name": "balance", "services": {"a": {"command": ECHO, "upstreams": [*called]}, **called}}
+        services = {"a": {"command": ECHO, "upstreams": [*called]}, **called}
+        topology = {"name": "balance", "defaults": PATIENT, "services": services}
         with running(topology) as mesh:
             yield read_map(mesh)
 
@@ -78,7 +80,7 @@ def members(world: Map, service: str, kind: str = "total") -> int:
 def scale(world: Map, service: str, count: int) -> None:
     """Run so many instances, and return when the caller knows of them."""
     world.mesh.must("scale", f"{service}={count}")
-    wait_until(lambda: members(world, service) == count, "its caller knows")
+    wait_until(lambda: members(world, service) == members(world, service, "healthy") == count, "its caller knows")
 
 
 # ---------------------------------------------------------------------------------------------- algorithms
@@ -99,23 +101,45 @@ def test_random_spreads_by_chance(world: Map) -> None:
     assert any(one == other for one, other in pairwise(order)), "a rotation never repeats one"
 
 
+@contextmanager
+def kept_busy(world: Map, busy: str, idle: str, count: int) -> Iterator[None]:
+    """So many requests under way at one of two instances, and none at the other one."""
+    service = busy.partition("-")[0]
+    with ExitStack() as stack:
+        kept = 0
+        for number in range(500):
+            connection = HTTPConnection("127.0.0.1", world.upstream("a", service), timeout=60)
+            stack.enter_context(closing(connection))
+            connection.request("GET", f"/events/{number}")
+            answer = connection.getresponse()
+            if answer.getheader("x-meshctl-instance") == busy:
+                kept += 1
+                if kept == count:
+                    break
+            else:
+                ask(world.own(idle), f"/release/{number}")
+                answer.read()
+        assert kept == count
+        yield
+
+
 def test_least_request_spares_a_busy_instance(world: Map) -> None:
-    own = world.own("least-v1-1")
-    ask(own, "/set-echo/200/0.4")
-    try:
-        seen = instances(ask_many(world.upstream("a", "least"), "/", 400, clients=8))
-    finally:
-        ask(own, "/set-echo/200/0")
-    # In a rotation the busy one would get half of them; here few, unless the machine makes the other one as slow.
-    assert seen["least-v1-1"] < 150
+    with kept_busy(world, "least-v1-1", "least-v1-2", 5):
+        seen = instances(ask_many(world.upstream("a", "least"), "/", 200, clients=1))
+    # Of two instances drawn at random the one with less under way is taken, and both draws are the busy one for a
+    # quarter of the requests: 50, and five standard deviations (6.1) more. In a rotation it would get half of them.
+    assert seen["least-v1-1"] <= 81
 
 
 def homes(world: Map, service: str, header: str, pattern: str) -> dict[str, str]:
     """The instance of each user."""
     found = {}
-    for user in USERS:
-        answers = [ask(world.upstream("a", service), headers={header: pattern.format(user)}) for _ in range(2)]
-        (found[user],) = instances(answers)
+    with closing(HTTPConnection("127.0.0.1", world.upstream("a", service), timeout=60)) as connection:
+        for user in USERS:
+            connection.request("GET", "/", headers={header: pattern.format(user)})
+            answer = connection.getresponse()
+            answer.read()
+            found[user] = str(answer.getheader("x-meshctl-instance"))
     return found
 
 
@@ -133,9 +157,9 @@ def test_a_hash_keeps_most_users_where_they_are_when_instances_come_and_go(
     newcomer = f"{service}-v1-3"
     assert newcomer in with_a_third.values()
     between_others = [user for user in USERS if with_a_third[user] not in (before[user], newcomer)]
-    # A ring gives the others a third less points each, which moves 8.3 +- 2.8 users between them; Maglev moves fewer.
-    # A hash modulo the number of instances would move 33.
-    assert len(between_others) < 23
+    # A ring gives the others a third less points each, which moves 17 +- 4 users between them; Maglev moves fewer.
+    # A hash modulo the number of instances would move 67 +- 7.
+    assert len(between_others) < 38
     scale(world, service, 2)
     assert homes(world, service, header, pattern) == before
 
@@ -169,15 +193,9 @@ def test_callers_have_different_homes_where_the_source_is_hashed(world: Map) -> 
 # ---------------------------------------------------------------------------------------------- slow start
 
 
-def uptime(world: Map) -> int:
-    """Whole seconds that the caller's sidecar has run."""
-    said = json.loads(admin(world.services["a"]["sidecar"]["admin_socket"], "/server_info"))
-    return int(said["uptime_current_epoch"].removesuffix("s"))
-
-
 def test_a_new_instance_gets_few_requests_at_first(world: Map) -> None:
     # The first one has to be older than the second: at 12 s it has 40% of its weight.
-    wait_until(lambda: uptime(world) >= 12, "the first instance is no new one")
+    wait_until(lambda: time.monotonic() - world.since >= 12, "the first instance is no new one")
     scale(world, "slow", 2)
     seen = instances(ask_many(world.upstream("a", "slow"), "/", 200))
     # It has a tenth of its weight at first; that it takes more than 80 of 200 would need 18 s. A rotation gives it 100.
@@ -215,8 +233,7 @@ def test_without_a_healthy_instance_only_panic_sends_requests(world: Map, servic
         assert {answer.status for answer in answers} == {status}
     finally:
         set_health(world, f"{service}-v1-1", 200)
-    wait_until(lambda: members(world, service, "healthy") == 1, "it is healthy again")
-    assert ask(port).status == 200
+    wait_until(lambda: ask(port).status == 200, "it is healthy again")
 
 
 def test_a_health_check_wants_the_statuses_and_the_successes_that_were_written(world: Map) -> None:
@@ -237,7 +254,7 @@ def test_it_takes_as_many_failed_checks_as_were_written(world: Map) -> None:
     set_health(world, "patient-v1-1", 500)
     checks = "cluster.local/patient-v1-1.health_check.failure"
     # At the built-in interval of ten seconds this would take a minute.
-    wait_until(lambda: world.stats("patient", checks)[checks] >= 8, "eight checks have failed", 20)
+    wait_until(lambda: world.stats("patient", checks)[checks] >= 8, "eight checks have failed")
     assert ask(world.upstream("a", "patient")).status == 200
     set_health(world, "patient-v1-1", 200)
 
@@ -245,34 +262,57 @@ def test_it_takes_as_many_failed_checks_as_were_written(world: Map) -> None:
 def test_an_address_outside_the_mesh_is_checked_by_its_callers(world: Map) -> None:
     stat = "cluster.external/away.health_check.success"
     wait_until(lambda: world.stats("a", stat)[stat] >= 2, "it was checked")
-    assert ask(world.upstream("a", "away")).json["name"] == "away"
+    # A check that is late by chance fails, and the next one passes.
+    answer = wait_until(lambda: (said := ask(world.upstream("a", "away"))).status == 200 and said, "it is healthy")
+    assert answer.json["name"] == "away"
 
 
 # ---------------------------------------------------------------------------------------------- outliers
 
 
+def ejections(world: Map) -> tuple[int, int]:
+    """How many instances are ejected now, and how often one was."""
+    name = "cluster.outlier/v1.outlier_detection.ejections"
+    found = world.stats("a", name)
+    return found[f"{name}_active"], found[f"{name}_enforced_total"]
+
+
 def test_an_instance_that_keeps_failing_is_ejected_for_a_while(world: Map) -> None:
     port, own = world.upstream("a", "outlier"), world.own("outlier-v1-1")
-    ejected = "cluster.outlier/v1.outlier_detection.ejections_active"
-    ask(own, "/set-echo/503/0")
-    start = time.monotonic()
-    try:
-        answers = [ask(port) for _ in range(60)]
-        rounds = 1 + (time.monotonic() - start) / EJECTION
-    finally:
-        ask(own, "/set-echo/200/0")
-    failed = Counter(answer.status for answer in answers)[503]
-    # Three failures eject it; a rotation would give it thirty of these requests.
-    assert 3 <= failed <= min(3 * rounds, 25)
-    assert world.stats("a", "outlier/v1.outlier_detection")[
-        "cluster.outlier/v1.outlier_detection.ejections_enforced_total"
-    ]
-    wait_until(lambda: world.stats("a", ejected)[ejected] == 0, "it is taken in again")
+    gone = "a -> outlier: outlier-v1-1 failed too often, and is given no requests for a while"
+    back = "a -> outlier: outlier-v1-1 is given requests again"
+    statuses: Counter[int] = Counter()
+
+    def send(count: int) -> list[Answer]:
+        answers = [ask(port) for _ in range(count)]
+        statuses.update(answer.status for answer in answers)
+        return answers
+
+    def is_ejected() -> bool:
+        send(1)
+        return ejections(world)[0] == 1
+
+    def is_spared() -> bool:
+        before, answers = ejections(world), send(10)
+        if before[0] == 0 or ejections(world) != before:
+            return False  # its time was over meanwhile
+        assert set(instances(answers)) == {"outlier-v1-2"}
+        return True
 
     def told() -> list[str]:
         lines = world.mesh.must("events", "--kind", "outlier", "--subject", "outlier", "-o", "json").splitlines()
         return [event["message"] for event in map(json.loads, lines)]
 
-    wait_until(lambda: told()[-1:] == ["a -> outlier: outlier-v1-1 is given requests again"], "both are events")
-    assert told()[0] == "a -> outlier: outlier-v1-1 failed too often, and is given no requests for a while"
+    ask(own, "/set-echo/503/0")
+    try:
+        wait_until(is_ejected, "it is ejected")
+        assert statuses[503] >= 3
+        wait_until(is_spared, "requests are sent while it is ejected")
+        # An ejection that nobody sees for seconds is none that is told: there is another one.
+        wait_until(lambda: send(8) and told(), "it is an event")
+    finally:
+        ask(own, "/set-echo/200/0")
+    wait_until(lambda: ejections(world)[0] == 0, "it is taken in again")
+    wait_until(lambda: told()[-1] == back, "that is an event")
+    assert told()[0] == gone
     assert set(instances(ask_many(port, "/", 20))) == {"outlier-v1-1", "outlier-v1-2"}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import http.client
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from tests.e2e.harness import SERVICES, wait_until
-from tests.e2e.traffic import ECHO, Map, ask, read_map, running
+from tests.e2e.traffic import ECHO, PATIENT, Map, ask, read_map, running
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +34,7 @@ def world() -> Iterator[Map]:
         "fixed": {
             "command": CHANGEABLE,
             "retry_policy": {"base_interval": "1ms"},
-            "circuit_breaker": {"failure_threshold": 2, "timeout": "60s"},
+            "circuit_breaker": {"failure_threshold": 2, "timeout": "1h"},
             "fallback": {
                 "strategy": "static",
                 "status": 203,
@@ -45,7 +44,8 @@ def world() -> Iterator[Map]:
         },
         "none": {"command": CHANGEABLE, **CALM},
     }
-    topology = {"name": "fallbacks", "services": {"a": {"command": ECHO, "upstreams": [*called]}, **called}}
+    services = {"a": {"command": ECHO, "upstreams": [*called]}, **called}
+    topology = {"name": "fallbacks", "defaults": PATIENT, "services": services}
     with running(topology) as mesh:
         yield read_map(mesh)
 
@@ -73,7 +73,7 @@ def test_the_last_good_answer_is_repeated_and_marked(world: Map) -> None:
         assert (answer.status, answer.body) == (200, last.body)
         assert answer.headers["x-meshctl-fallback"] == "cached_response"
         assert answer.headers["warning"] == '110 - "Response is Stale"'
-        assert int(answer.headers["age"]) <= 20
+        assert int(answer.headers["age"]) <= 200
         assert (answer.headers["x-kind"], answer.headers["content-type"]) == ("page", "text/plain; charset=utf-8")
         assert "x-broken" not in answer.headers
         # Another query is another question, and nothing is known of it.
@@ -129,13 +129,10 @@ def test_large_bodies_pass_and_are_not_kept(world: Map) -> None:
 
 
 def test_a_streamed_body_passes_as_it_comes(world: Map) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", world.upstream("a", "cached"), timeout=10)
-    connection.request("GET", "/stream")
-    start = time.monotonic()
-    assert connection.getresponse().read(5) == b"tick\n"
-    # The whole body takes half a minute.
-    assert time.monotonic() - start < 10
-    connection.close()
+    # The whole body takes ten minutes.
+    with closing(http.client.HTTPConnection("127.0.0.1", world.upstream("a", "cached"), timeout=60)) as connection:
+        connection.request("GET", "/stream")
+        assert connection.getresponse().read(5) == b"tick\n"
 
 
 def test_the_oldest_answers_go_when_there_are_too_many(world: Map) -> None:
@@ -151,7 +148,7 @@ def test_an_answer_gets_too_old(world: Map) -> None:
     port = world.upstream("a", "brief")
     ask(port, "/old")
     with failing(world, "brief"):
-        wait_until(lambda: ask(port, "/old").status == 500, "it is too old", timeout=10)
+        wait_until(lambda: ask(port, "/old").status == 500, "it is too old")
 
 
 def test_a_fixed_answer_after_retries_and_while_the_circuit_is_open(world: Map) -> None:

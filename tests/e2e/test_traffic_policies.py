@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count
 
 import pytest
 from tests.e2e.harness import wait_until
-from tests.e2e.traffic import ECHO, LAB, Load, Map, answer_http, api, ask, ask_many, outside, read_map, running
+from tests.e2e.traffic import (
+    ECHO,
+    LAB,
+    PATIENT,
+    Load,
+    Map,
+    answer_http,
+    api,
+    ask,
+    ask_many,
+    ask_until_within,
+    free_port,
+    outside,
+    read_map,
+    running,
+)
 
 pytestmark = pytest.mark.e2e
 
-FAST_CHECK = {"interval": "200ms", "timeout": "150ms"}
+FAST_CHECK = {"interval": "200ms", "unhealthy_threshold": 10}
+"""So many failures in a row that an instance which is slow by chance stays healthy."""
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +38,12 @@ def world() -> Iterator[Map]:
         "split": {"command": LAB, "versions": {"v1": {"replicas": 2}, "v2": {}}, "split": {"v1": 90, "v2": 10}},
         "flaky": {"command": LAB, "retry_policy": {"base_interval": "10ms"}},
         "once": {"command": LAB, "retry_policy": {"max_attempts": 1}},
-        "slow": {"command": LAB, "timeout": "500ms"},
-        "hanging": {"command": LAB, "retry_policy": {"per_try_timeout": "300ms", "base_interval": "10ms"}},
+        "slow": {"command": LAB, "timeout": "500ms", "circuit_breaker": {"enabled": False}},
+        "hanging": {
+            "command": LAB,
+            "retry_policy": {"per_try_timeout": "500ms", "base_interval": "10ms"},
+            "circuit_breaker": {"enabled": False},
+        },
         "even": {"command": LAB, "replicas": 3},
         "half": {
             "command": LAB,
@@ -41,7 +61,8 @@ def world() -> Iterator[Map]:
             "circuit_breaker": {"enabled": False},  # it would be open still when the instance has come back
         },
     }
-    topology = {"name": "policies", "services": {"a": {"command": ECHO, "upstreams": [*called]}, **called}}
+    services = {"a": {"command": ECHO, "upstreams": [*called]}, **called}
+    topology = {"name": "policies", "defaults": PATIENT, "services": services}
     with running(topology) as mesh:
         yield read_map(mesh)
 
@@ -103,16 +124,20 @@ def test_retries_hold_for_calls_by_host_name_too(world: Map) -> None:
 
 
 def test_an_attempt_that_takes_too_long_is_tried_again(world: Map) -> None:
-    answer = ask(world.upstream("a", "hanging"), "/tries/x?hang=1")
-    assert (answer.status, answer.json) == (200, {"tries": 2})
+    port, turns = world.upstream("a", "hanging"), count()
+    # An attempt that is late by chance is tried again, too, and the third one is the last.
+    answer = wait_until(
+        lambda: (said := ask(port, f"/tries/{next(turns)}?hang=1")).status == 200 and said, "one in time"
+    )
+    assert answer.json in ({"tries": 2}, {"tries": 3})
 
 
 def test_a_post_that_was_not_delivered_is_tried_on_another_instance(world: Map) -> None:
     port = world.upstream("a", "half")
     with ExitStack() as stack:
-        refusing = stack.enter_context(outside(answer_http("outside")))
+        refusing = stack.enter_context(outside(answer_http("outside"), port=free_port()))
         world.mesh.must("register", "half", "--address", f"127.0.0.1:{refusing}")
-        wait_until(lambda: ask(port).json.get("name") == "outside", "the registered instance is used")
+        wait_until(lambda: b'"outside"' in ask(port).body, "the registered instance is used")
         stack.close()  # nobody listens any more, and the next health check is a minute away
         for number in range(20):
             answer = ask(port, f"/tries/{number}", method="POST", body=b"{}")
@@ -125,16 +150,14 @@ def test_a_post_that_was_not_delivered_is_tried_on_another_instance(world: Map) 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_late_answer_is_a_504_at_the_timeout(world: Map, method: str) -> None:
-    start = time.monotonic()
-    answer = ask(world.upstream("a", "slow"), "/sleep/15", method=method)
-    taken = time.monotonic() - start
-    assert answer.status == 504
     # Not at some other bound: the built-in timeout is 5 s.
-    assert 0.45 <= taken < 5
+    answer, taken = ask_until_within(world.upstream("a", "slow"), "/sleep/15", 4.5, method=method)
+    assert answer.status == 504
+    assert taken >= 0.45
 
 
 def test_a_service_in_time_is_not_cut_off(world: Map) -> None:
-    assert ask(world.upstream("a", "slow"), "/sleep/0.1").status == 200
+    wait_until(lambda: ask(world.upstream("a", "slow"), "/sleep/0.1").status == 200, "it is in time")
 
 
 # ---------------------------------------------------------------------------------------------- health
@@ -145,15 +168,19 @@ def health_of(world: Map, instance: str) -> str:
     return str(next(item["health"] for item in instances if item["id"] == instance))
 
 
+def healthy_for_callers(world: Map, service: str) -> int:
+    """How many instances of a service its caller sends requests to."""
+    name = f"cluster.{service}/v1.membership_healthy"
+    return world.stats("a", name)[name]
+
+
 def test_an_instance_that_says_it_is_unwell_gets_no_traffic_until_it_recovers(world: Map) -> None:
     port, own = world.upstream("a", "strict"), world.own("strict-v1-1")
+    wait_until(lambda: healthy_for_callers(world, "strict") == 2, "both are healthy")
     with Load(port) as load:
         ask(own, "/set-health/500")
         wait_until(lambda: health_of(world, "strict-v1-1") == "unhealthy", "it is unhealthy")
-        wait_until(
-            lambda: world.stats("a", "strict/v1.membership_healthy")["cluster.strict/v1.membership_healthy"] == 1,
-            "its callers know",
-        )
+        wait_until(lambda: healthy_for_callers(world, "strict") == 1, "its callers know")
         assert {answer.headers["x-meshctl-instance"] for answer in ask_many(port, "/", 40)} == {"strict-v1-2"}
         ask(own, "/set-health/200")
         wait_until(lambda: health_of(world, "strict-v1-1") == "healthy", "it is healthy again")
@@ -175,8 +202,10 @@ def test_the_built_in_check_takes_any_answer_below_500_and_a_written_one_does_no
         checks = "cluster.local/lenient-v1-1.health_check"
         before = world.stats("lenient", checks)[f"{checks}.attempt"]
         wait_until(lambda: world.stats("lenient", checks)[f"{checks}.attempt"] >= before + 4, "it was checked again")
-        assert world.stats("lenient", checks)[f"{checks}.failure"] == 0
-        assert health_of(world, "lenient-v1-1") == "healthy"
+        found = world.stats("lenient", checks)
+        # What is no answer in time is a failure of the network.
+        assert found[f"{checks}.failure"] == found[f"{checks}.network_failure"]
+        wait_until(lambda: health_of(world, "lenient-v1-1") == "healthy", "404 is an answer")
         assert ask(world.upstream("a", "lenient")).status == 200
         ask(world.own("lenient-v1-1"), "/set-health/500")
         wait_until(lambda: health_of(world, "lenient-v1-1") == "unhealthy", "500 is no answer of a living instance")
@@ -185,3 +214,4 @@ def test_the_built_in_check_takes_any_answer_below_500_and_a_written_one_does_no
         ask(world.own("lenient-v1-1"), "/set-health/200")
         ask(world.own("strict-v1-2"), "/set-health/200")
     wait_until(lambda: ask(world.upstream("a", "lenient")).status == 200, "it came back")
+    wait_until(lambda: healthy_for_callers(world, "strict") == 2, "so did the other one")

@@ -1,7 +1,7 @@
 """A service that fails while it is told to, and otherwise says how often it was asked, with the headers asked for.
 
 ``/mode/<status>`` sets the status of every answer from now on (200: it works). ``/bytes/<n>`` sends as many,
-``/stream`` sends a body for half a minute. Other paths say their number; each ``h=Name:value`` of the query is a header
+``/stream`` sends a body for ten minutes. Other paths say their number; each ``h=Name:value`` of the query is a header
 of the answer.
 """
 
@@ -31,7 +31,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """A body that goes on."""
     response = web.StreamResponse()
     await response.prepare(request)
-    for _ in range(600):
+    for _ in range(12_000):
         await response.write(b"tick\n")
         await asyncio.sleep(0.05)
     return response

@@ -1,9 +1,10 @@
 """A service on whose behaviour tests have a hand: it fails, streams, upgrades and counts as its paths say.
 
 ``/tries/<key>?fail=2`` answers 503 the first two times (``hang``: not at all, ``cut``: by closing the connection) and
-says how often it was asked; ``/count/<key>`` says when, ``/seen/<path>`` how often a path was asked for and how often
-that was a copy, ``/relay/<UPSTREAM>/<path>`` asks an upstream and hands the deadline on, ``/drip/<count>/<seconds>``
-sends events one by one, ``/echo-stream`` sends back a body as it comes,
+says how often it was asked, with ``held=<key>`` not before ``/release/<key>``; ``/count/<key>`` says when,
+``/seen/<path>`` how often a path was asked for and how often that was a copy, ``/relay/<UPSTREAM>/<path>`` asks an
+upstream and hands the deadline on, ``/drip/<count>/<seconds>`` sends events one by one, ``/echo-stream`` sends back a
+body as it comes,
 ``/events/<key>`` sends one event and the next only after ``/release/<key>``, ``/socket`` echoes WebSocket messages,
 ``/bytes/<n>`` sends and ``/digest`` takes bodies of any size, ``/sleep/<seconds>`` waits, ``/set-health/<status>``
 says what ``/health`` is from now on (0: nothing at all) and ``/checks`` how often it was asked.
@@ -83,7 +84,9 @@ class Lab:
             assert request.transport is not None
             request.transport.abort()
         if self.tries[key] <= int(request.query.get("hang", "0")):
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
+        if "held" in request.query:
+            await self.released.setdefault(request.query["held"], asyncio.Event()).wait()
         status = 503 if self.tries[key] <= int(request.query.get("fail", "0")) else 200
         return web.json_response({"tries": self.tries[key]}, status=status)
 
