@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.e2e.harness import SERVICES, MeshUnderTest, wait_until
-from tests.e2e.traffic import GRPC, Map, ask, read_map, running
+from tests.e2e.traffic import GRPC, PATIENT, Map, ask, read_map, running
 from tests.support.swift_client import KeptConnection, Reply, fire
 
 from meshctl.control.request_faults import LEASE
@@ -46,6 +46,7 @@ def world() -> Iterator[Map]:
     callers = {name: {"command": SWIFT, "upstreams": [*called]} for name in ("a", "b")}
     topology: dict[str, Any] = {
         "name": "faults",
+        "defaults": PATIENT,
         "faults": {"from-the-start": {"service": "broken", "abort": 418, "for": "1h"}},
         "services": {**callers, **called},
     }
@@ -63,7 +64,7 @@ def no_fault_stays(world: Map) -> Iterator[None]:
 
 def api(mesh: MeshUnderTest, method: str, path: str, body: Any = None) -> Any:
     """What the control plane answers: faster than a command each."""
-    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
     with closing(connection), closing(socket.socket(socket.AF_UNIX)) as opened:
         opened.connect(mesh.paths.api_socket)
         connection.sock = opened
@@ -102,60 +103,78 @@ def test_shares_are_those_asked_for_down_to_a_thousandth(world: Map) -> None:
         assert within(hit[path], counts[path], share), f"{path}: {hit[path]} of {counts[path]}"
 
 
-def test_delay_and_failure_together_are_as_the_table_says(world: Map) -> None:
-    held = 0.25
-    seen = inject(world, "once", delay="250ms", abort=503, percent=30)
+def draw(world: Map, held: float) -> dict[str, int]:
+    """What became of 3000 requests, of which some are held for so many seconds and some answered with 503.
+
+    How many were held the sidecar says itself: how long an answer took says what else the machine did, too.
+    """
+    before = count_held(world, "once")
     replies = fire(world.upstream("a", "once"), ["/"] * 3000, connections=64)
-    kinds = Counter(_kind(reply, held) for reply in replies)
+    held_in_all = count_held(world, "once") - before
+    hit = sum(bool(reply.fault) for reply in replies)
+    failed = sum(reply.status == 503 for reply in replies)
+    # Envoy's timers may be a little early.
+    assert sum(reply.seconds >= held - 0.005 for reply in replies) >= held_in_all
+    both = held_in_all + failed - hit
+    return {"none": 3000 - hit, "late": held_in_all - both, "failed": failed - both, "both": both}
+
+
+def count_held(world: Map, service: str) -> int:
+    """How many requests the sidecar of a service has delayed."""
+    return sum(world.stats(service, r"\.fault\.delays_injected$").values())
+
+
+def test_delay_and_failure_together_are_as_the_table_says(world: Map) -> None:
+    seen = inject(world, "once", delay="100ms", abort=503, percent=30)
+    kinds = draw(world, 0.1)
     told = {item["what"]: item["share"] for item in seen["forecast"]["outcomes"]}
     for kind, what in (
         ("none", "nothing"),
-        ("late", "delay 250ms alone"),
+        ("late", "delay 100ms alone"),
         ("failed", "abort 503 alone"),
-        ("both", "delay 250ms, then abort 503"),
+        ("both", "delay 100ms, then abort 503"),
     ):
         assert within(kinds[kind], 3000, told[what]), f"{kind}: {kinds[kind]} of 3000, told {told[what]}"
 
 
 def test_exclusive_faults_never_come_together(world: Map) -> None:
-    held = 0.25
-    inject(world, "once", delay="250ms", abort=503, percent=30, exclusive=True)
-    replies = fire(world.upstream("a", "once"), ["/"] * 3000, connections=64)
-    kinds = Counter(_kind(reply, held) for reply in replies)
+    inject(world, "once", delay="100ms", abort=503, percent=30, exclusive=True)
+    kinds = draw(world, 0.1)
     assert kinds["both"] == 0
     for kind, share in (("none", 0.4), ("late", 0.3), ("failed", 0.3)):
         assert within(kinds[kind], 3000, share), f"{kind}: {kinds[kind]} of 3000"
 
 
-def _kind(reply: Reply, held: float) -> str:
-    if reply.status == 200:
-        # An answer of the service that names a fault is one that was delayed.
-        return "late" if reply.fault else "none"
-    return "both" if reply.seconds >= held - 0.002 else "failed"
-
-
 def test_delays_are_those_asked_for(world: Map) -> None:
     inject(world, "once", delay="60ms")
-    took = sorted(reply.seconds for reply in fire(world.upstream("a", "once"), ["/"] * 80, connections=4))
-    # Envoy's timers may be a little early; whatever else the machine does makes some late, never early.
-    assert took[0] >= 0.055
-    assert took[len(took) // 10] <= 0.065
+
+    def are_in_time() -> bool:
+        took = sorted(reply.seconds for reply in fire(world.upstream("a", "once"), ["/"] * 40, connections=4))
+        # Envoy's timers may be a little early; whatever else the machine does makes some late, never early.
+        assert took[0] >= 0.055
+        return took[len(took) // 10] <= 0.068
+
+    wait_until(are_in_time, "delays are no longer than asked for")
 
 
 def test_jitter_spreads_delays_evenly(world: Map) -> None:
     inject(world, "once", delay="60ms", jitter="40ms")
-    took = [reply.seconds for reply in fire(world.upstream("a", "once"), ["/"] * 400, connections=16)]
-    assert min(took) >= 0.015
-    assert min(took) <= 0.035
-    assert max(took) >= 0.085
-    # Uniform over 81 ms: the standard deviation of the mean of 400 is 1.2 ms; a busy machine only adds.
-    assert 0.054 <= statistics.mean(took) <= 0.090
+
+    def are_in_time() -> bool:
+        took = [reply.seconds for reply in fire(world.upstream("a", "once"), ["/"] * 400, connections=16)]
+        assert min(took) >= 0.015
+        assert max(took) >= 0.085
+        # Uniform over 81 ms: the standard deviation of the mean of 400 is 1.2 ms; a busy machine only adds.
+        assert statistics.mean(took) >= 0.054
+        return min(took) <= 0.035 and statistics.mean(took) <= 0.080
+
+    wait_until(are_in_time, "delays are no longer than asked for")
 
 
 def test_callers_that_are_not_named_are_left_alone(world: Map) -> None:
     inject(world, "once", abort=503, callers=["a"])
     assert {reply.status for reply in fire(world.upstream("a", "once"), ["/"] * 200)} == {503}
-    others = fire(world.upstream("b", "once"), ["/"] * 2000)
+    others = fire(world.upstream("b", "once"), ["/"] * 500)
     assert {(reply.status, reply.fault) for reply in others} == {(200, "")}
 
 
@@ -255,7 +274,7 @@ def test_a_grpc_call_ends_with_the_status_asked_for(world: Map) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{world.upstream('a', 'prices')}") as channel:
         call = channel.unary_unary("/test.Echo/Say")
         with pytest.raises(grpc.RpcError) as failed:
-            call(b"x", timeout=10)
+            call(b"x", timeout=60)
     assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -271,8 +290,10 @@ def test_coming_and_going_a_hundred_times_loses_nothing_else(world: Map) -> None
     thread = threading.Thread(target=load)
     thread.start()
     try:
-        for _ in range(100):
+        turns = 0
+        while turns < 100 or (len(replies) < 500 and thread.is_alive()):
             clear(world, inject(world, "once", abort=503, delay="10ms", jitter="5ms", path="/meant"))
+            turns += 1
     finally:
         stop.set()
         thread.join()
@@ -281,10 +302,24 @@ def test_coming_and_going_a_hundred_times_loses_nothing_else(world: Map) -> None
 
 
 def test_a_fault_ends_at_its_deadline(world: Map) -> None:
-    fault = inject(world, "once", abort=503, duration="1s")["fault"]
-    assert fire(world.upstream("a", "once"), ["/"])[0].status == 503
-    wait_until(lambda: fire(world.upstream("a", "once"), ["/"])[0].status == 200, "the fault is over", 5)
-    assert fault["id"] not in {item["id"] for item in api(world.mesh, "GET", "/faults")["faults"]}
+    port = world.upstream("a", "once")
+
+    def ids() -> set[str]:
+        return {item["id"] for item in api(world.mesh, "GET", "/faults")["faults"]}
+
+    def status_while_it_is_on() -> tuple[int, dict[str, Any]] | None:
+        begun = time.monotonic()
+        fault = inject(world, "once", abort=503, duration="1s")["fault"]
+        status = fire(port, ["/"])[0].status
+        if time.monotonic() - begun < 1:
+            return status, fault
+        wait_until(lambda: fault["id"] not in ids(), "it is over before its answer was there")
+        return None
+
+    status, fault = wait_until(status_while_it_is_on, "an answer in time")
+    assert status == 503
+    wait_until(lambda: fire(port, ["/"])[0].status == 200, "the fault is over")
+    wait_until(lambda: fault["id"] not in ids(), "and it is known to be over")
     events = [json.loads(line) for line in world.mesh.must("events", "-o", "json").splitlines()]
     mine = [event["kind"] for event in events if f"fault {fault['id']} " in event["message"]]
     assert mine == ["fault.on", "fault.off"]
@@ -297,19 +332,26 @@ def test_a_mesh_may_start_broken(world: Map) -> None:
 
 def test_a_fault_ends_with_the_control_plane_and_is_taken_over_by_the_next(world: Map) -> None:
     """Invariant 7."""
-    port = world.upstream("a", "once")
+    port, other = world.upstream("a", "once"), world.upstream("a", "retried")
     fault = inject(world, "once", abort=503, duration="5m", reason="who watches?")["fault"]
     short = inject(world, "retried", abort=503, duration="3s")["fault"]
+    killed = time.monotonic()
     world.mesh.kill_daemon()
-    died = time.monotonic()
-    assert fire(port, ["/"])[0].status == 503
-    wait_until(lambda: fire(world.upstream("a", "retried"), ["/"])[0].status == 200, "the short fault is over", 15)
-    # Its own deadline came first, and that of the leases of all is the earliest.
-    assert time.monotonic() - died < LEASE
-    wait_until(lambda: fire(port, ["/"])[0].status == 200, "the fault is over", LEASE + 5)
-    assert time.monotonic() - died < LEASE + 3
+    looks: list[tuple[float, bool, bool]] = []
+
+    def is_over() -> bool:
+        short_is_on, long_is_on = (fire(each, ["/"])[0].status == 503 for each in (other, port))
+        looks.append((time.monotonic() - killed, short_is_on, long_is_on))
+        return not short_is_on and not long_is_on
+
+    wait_until(is_over, "both are over", LEASE + 30)
+    # What was renewed last, at most two seconds before, holds for the lease.
+    assert all(long_is_on for after, _, long_is_on in looks if after < LEASE / 2)
+    # The lease of the other one ended with its own deadline, which came first.
+    pause = max(later[0] - earlier[0] for earlier, later in zip([(0.0, True, True), *looks], looks, strict=False))
+    assert pause > LEASE / 4 or any(long_is_on and not short_is_on for _, short_is_on, long_is_on in looks)
     world.mesh.up()
-    wait_until(lambda: fire(port, ["/"])[0].status == 503, "the fault is on again", 10)
+    wait_until(lambda: fire(port, ["/"])[0].status == 503, "the fault is on again")
     known = {item["id"]: item for item in api(world.mesh, "GET", "/faults")["faults"]}
     assert known[fault["id"]]["reason"] == "who watches?"
     wait_until(lambda: short["id"] not in {f["id"] for f in api(world.mesh, "GET", "/faults")["faults"]}, "it is gone")
