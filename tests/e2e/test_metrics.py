@@ -22,7 +22,7 @@ import grpc
 import psutil
 import pytest
 from tests.e2e.harness import MeshUnderTest, wait_until
-from tests.e2e.traffic import ECHO, GRPC, LAB, Map, api, ask, free_port, read_map, running
+from tests.e2e.traffic import ECHO, GRPC, LAB, PATIENT, Map, api, ask, free_port, read_map, running
 
 from meshctl.telemetry.buckets import bucket_of
 
@@ -55,7 +55,8 @@ def world(exported: int) -> Iterator[Map]:
         "still": {"command": ECHO, **plain},
         "idle": {"address": "127.0.0.1:1"},
     }
-    topology = {"name": "signals", "services": services, "telemetry": {"prometheus": {"port": exported}}}
+    telemetry = {"prometheus": {"port": exported}}
+    topology = {"name": "signals", "defaults": PATIENT, "services": services, "telemetry": telemetry}
     with running(topology) as mesh:
         yield read_map(mesh)
 
@@ -91,7 +92,7 @@ class Client:
             thread.join()
 
     def _work(self, number: int) -> None:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         for turn in range(SECONDS * PER_SECOND):
             due = self._start + (turn + number / CLIENTS) / PER_SECOND
             time.sleep(max(0.0, due - time.time()))
@@ -106,8 +107,13 @@ class Client:
         connection.close()
 
     def quantile(self, share: float) -> float:
+        """Milliseconds, as this client saw them: what the machine did meanwhile is in them, too."""
         ordered = sorted(taken for _, _, taken in self.seen)
         return ordered[math.ceil(share * len(ordered)) - 1]
+
+    def rate(self, begin: float, end: float) -> float:
+        """Answers a second between two moments."""
+        return sum(begin < at <= end for at, _, _ in self.seen) / (end - begin)
 
 
 @pytest.fixture(scope="module")
@@ -139,18 +145,21 @@ def test_figures_are_those_that_a_client_saw(world: Map, client: Client) -> None
     assert row["statuses"] == dict(statuses)
     assert row["failures"] == statuses["503"] == math.ceil(sent / 10)
     assert row["success"] == pytest.approx(statuses["200"] / sent)
-    for share, name in ((0.5, "p50_ms"), (0.99, "p99_ms")):
-        exact = client.quantile(share)
-        assert abs(bucket_of(row[name]) - bucket_of(exact)) <= 1, (name, row[name], exact)
+    for share, name, least in ((0.5, "p50_ms", float(FAST) * 1000), (0.99, "p99_ms", float(SLOW) * 1000)):
+        # The service takes no less, and its caller no less than the sidecar; but for the bucket.
+        most = client.quantile(share)
+        assert bucket_of(least) - 1 <= bucket_of(row[name]) <= bucket_of(most) + 1, (name, row[name], most)
     assert row["secured"] is True
     assert row["served"]["requests"] == sent
 
-    # A window in the midst of the load, against what the client finished in that time.
+    # A window in the midst of the load, against what the client finished in that time: from one reading to another,
+    # which are a second apart, or two where the machine is late.
     end = math.floor(max(at for at, _, _ in client.seen)) - 1
     length = SECONDS - 4
-    inside = sum(end - length < at <= end for at, _, _ in client.seen)
+    shifts = [step / 4 for step in range(-4, 5)]
+    rates = [client.rate(end - length + first, end + last) for first in shifts for last in shifts]
     steady = edge(metrics(world.mesh, length, until=str(end)), "caller", "steady")
-    assert steady["rate"] == pytest.approx(inside / length, rel=0.02)
+    assert 0.98 * min(rates) <= steady["rate"] <= 1.02 * max(rates), rates
 
     # The versions are the service.
     parts = [item for item in found["versions"] if item["destination"] == "steady"]
@@ -175,9 +184,10 @@ def test_a_request_tried_twice_is_one_request(world: Map) -> None:
     assert answer.status == 200
 
     def counted() -> bool:
-        # The two sidecars are read one after the other.
+        # The two sidecars are read one after the other, and one may be read while the second try is under way.
         row = edge(metrics(world.mesh, 300), "caller", "flaky")
-        return row["retries"] == 1 and row["served"] is not None and row["served"]["requests"] == 2
+        served = row["served"] or {}
+        return (row["requests"], row["retries"], served.get("requests")) == (1, 1, 2)
 
     wait_until(counted, "the retry was counted at both ends")
     row = edge(metrics(world.mesh, 300), "caller", "flaky")
@@ -189,9 +199,9 @@ def test_a_request_tried_twice_is_one_request(world: Map) -> None:
 def test_grpc_is_told_by_its_own_status(world: Map) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{world.upstream('caller', 'greeter')}") as channel:
         once = channel.unary_unary("/lab.Echo/Once")
-        assert once(b"hello", timeout=20) == b"hello"
+        assert once(b"hello", timeout=60) == b"hello"
         with pytest.raises(grpc.RpcError):
-            once(b"fail", timeout=20)
+            once(b"fail", timeout=60)
     wait_until(lambda: edge(metrics(world.mesh, 300), "caller", "greeter")["requests"] == 2, "both were counted")
     row = edge(metrics(world.mesh, 300), "caller", "greeter")
     assert row["grpc"] == {"OK": 1, "FAILED_PRECONDITION": 1}
@@ -204,8 +214,11 @@ def test_requests_by_host_name_and_by_upstream_are_one_edge(world: Map) -> None:
     assert ask(world.proxy("caller"), "http://still/").status == 200
     assert ask(world.proxy("caller"), "http://nobody/").status == 502
     wait_until(lambda: edge(metrics(world.mesh, 300), "caller", "still")["requests"] == before + 2, "both were counted")
-    (lost,) = [row for row in metrics(world.mesh, 300)["edges"] if row["destination"] == "-"]
-    assert lost["statuses"] == {"502": 1}
+    # It came after them.
+    lost = wait_until(
+        lambda: [row for row in metrics(world.mesh, 300)["edges"] if row["destination"] == "-"], "it was counted, too"
+    )
+    assert [row["statuses"] for row in lost] == [{"502": 1}]
 
 
 def test_a_stream_gives_one_object_a_line(world: Map) -> None:
@@ -251,28 +264,38 @@ def test_prometheus_reads_what_is_exported(client: Client, exported: int, tmp_pa
             return {next(iter(item["metric"].values()), ""): float(item["value"][1]) for item in result}
 
         total = 'sum by (status) (meshctl_requests_total{source="caller",destination="steady"})'
+        served = 'sum by (version) (meshctl_served_requests_total{destination="steady",source="caller"})'
         sent = len(client.seen)
-        wait_until(lambda: sum(query(total).values()) == sent, "Prometheus has every request", timeout=60)
+        # The sidecars of both sides are read one after the other.
+        wait_until(
+            lambda: sum(query(total).values()) == sum(query(served).values()) == sent, "Prometheus has every request"
+        )
         assert query(total)["503"] == math.ceil(sent / 10)
         p99 = query(
             'histogram_quantile(0.99, sum by (le) (meshctl_request_duration_seconds_bucket{destination="steady"}))'
         )
-        assert 0.14 < p99[""] < 0.3
-        served = query('sum by (version) (meshctl_served_requests_total{destination="steady",source="caller"})')
-        assert sum(served.values()) == sent
+        assert 0.14 < p99[""] < max(0.3, 1.5 * client.quantile(0.99) / 1000)
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
+def counted(world: Map) -> int:
+    """How many requests of ``second`` to ``still`` are known: those of a test before have been waited for by it."""
+    requests: int = edge(metrics(world.mesh, 300), "second", "still")["requests"]
+    return requests
+
+
 def test_a_sidecar_that_hangs_stalls_no_other(world: Map) -> None:
     hung = psutil.Process(world.services["flaky"]["sidecar"]["pid"])
+    begun = counted(world)
     hung.suspend()
     try:
         wait_until(lambda: sidecar(world.mesh, "flaky")["stale"], "its figures are known to be old")
-        assert not sidecar(world.mesh, "second")["stale"]
+        wait_until(lambda: not sidecar(world.mesh, "second")["stale"], "and those of others are not")
         assert ask(world.upstream("second", "still")).status == 200
-        assert edge(metrics(world.mesh, 3), "second", "still")["rate"] is not None
+        wait_until(lambda: counted(world) == begun + 1, "it was counted")
+        assert sidecar(world.mesh, "flaky")["stale"]
         shown = world.mesh.must("stat")
         assert "flaky: its sidecar's figures are" in shown
     finally:
@@ -282,16 +305,11 @@ def test_a_sidecar_that_hangs_stalls_no_other(world: Map) -> None:
 
 def test_a_sidecar_that_is_restarted_begins_anew(world: Map) -> None:
     port = world.upstream("second", "still")
-
-    def counted() -> int:
-        requests: int = edge(metrics(world.mesh, 300), "second", "still")["requests"]
-        return requests
-
     # What was counted since the last reading goes with the sidecar, so nothing may be unread when it does.
-    begun = counted()
+    begun = counted(world)
     assert ask(port).status == 200
-    wait_until(lambda: counted() == begun + 1, "it was counted")
-    before, resets = counted(), sidecar(world.mesh, "second")["resets"]
+    wait_until(lambda: counted(world) == begun + 1, "it was counted")
+    before, resets = counted(world), sidecar(world.mesh, "second")["resets"]
     os.kill(world.services["second"]["sidecar"]["pid"], signal.SIGKILL)
     answered: list[int] = []
 
@@ -305,4 +323,4 @@ def test_a_sidecar_that_is_restarted_begins_anew(world: Map) -> None:
     wait_until(ask_again, "the sidecar runs again")
     assert all(ask_again() for _ in range(20))
     wait_until(lambda: sidecar(world.mesh, "second")["resets"] == resets + 1, "it was seen to begin anew")
-    wait_until(lambda: counted() == before + len(answered), "all were counted, before and after")
+    wait_until(lambda: counted(world) == before + len(answered), "all were counted, before and after")

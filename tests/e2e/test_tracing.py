@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import pytest
 from tests.e2e.harness import MeshUnderTest, wait_until
-from tests.e2e.traffic import ECHO, LAB, Load, admin, ask, free_port, read_map, running
+from tests.e2e.traffic import ECHO, LAB, PATIENT, api, ask, free_port, read_map, running
 
 pytestmark = pytest.mark.e2e
 
@@ -101,7 +100,7 @@ def mesh(sink: int) -> Iterator[MeshUnderTest]:
     topology = {
         "name": "traces",
         "gateway": {"port": free_port(), "routes": [{"path": "/", "service": "frontend"}]},
-        "defaults": {"circuit_breaker": {"enabled": False}},
+        "defaults": PATIENT | {"circuit_breaker": {"enabled": False}},
         "telemetry": {"otlp": {"endpoint": f"http://127.0.0.1:{sink}"}, "access_log": "all"},
         "services": {**shop(), "a": {"command": ECHO, "upstreams": [*called]}, **called},
     }
@@ -110,16 +109,11 @@ def mesh(sink: int) -> Iterator[MeshUnderTest]:
 
 
 def traces(mesh: MeshUnderTest, query: str = "limit=200") -> list[dict[str, Any]]:
-    return list(listing(mesh, query)["traces"])
-
-
-def listing(mesh: MeshUnderTest, query: str = "limit=200") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(admin(mesh.paths.api_socket, f"/v1/traces?{query}"))
-    return found
+    return list(api(mesh, f"/traces?{query}")["traces"])
 
 
 def trace(mesh: MeshUnderTest, trace_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(admin(mesh.paths.api_socket, f"/v1/traces/{trace_id}"))
+    found: dict[str, Any] = api(mesh, f"/traces/{trace_id}")
     return found
 
 
@@ -151,7 +145,8 @@ def test_an_order_shows_every_hop_from_both_sides_and_what_checkout_did(mesh: Me
 
     def whole() -> dict[str, Any] | None:
         found = trace_of(mesh, "POST /orders")
-        return found if any(row["kind"] == "own" for row in found["spans"]) else None
+        # Spans of a service itself come by themselves, and not at the same time.
+        return found if sum(row["kind"] == "own" for row in found["spans"]) >= 2 else None
 
     found: dict[str, Any] = wait_until(whole, "the spans of checkout itself")
     assert {(row["source"], row["destination"]) for row in calls(found)} >= CALLS | {("gateway", "frontend")}
@@ -191,8 +186,8 @@ def test_each_try_is_a_row_and_a_retry_that_succeeds_fails_nothing(mesh: MeshUnd
 
 def test_timeouts_open_circuits_and_fallbacks_are_told_in_words(mesh: MeshUnderTest) -> None:
     at = read_map(mesh)
-    assert ask(at.upstream("a", "late"), "/sleep/1").status == 504
-    notes = trace_of(mesh, "GET /sleep/1")["spans"][0]["notes"]
+    assert ask(at.upstream("a", "late"), "/sleep/50").status == 504
+    notes = trace_of(mesh, "GET /sleep/50")["spans"][0]["notes"]
     assert notes == ["timeout"]
 
     assert ask(at.upstream("a", "spare"), "/tries/spare?fail=9").text == "spare"
@@ -209,7 +204,8 @@ def test_timeouts_open_circuits_and_fallbacks_are_told_in_words(mesh: MeshUnderT
 def test_a_callers_own_context_is_kept_and_its_decision_heeded(mesh: MeshUnderTest) -> None:
     port = read_map(mesh).upstream("a", "flaky")
     sampled, unsampled = "1" * 32, "2" * 32
-    for trace_id, flag in ((sampled, "01"), (unsampled, "00")):
+    # Spans that nobody asked for would have come before the others.
+    for trace_id, flag in ((unsampled, "00"), (sampled, "01")):
         headers = {"traceparent": f"00-{trace_id}-{'a' * 16}-{flag}", "x-request-id": REQUEST_ID}
         told = ask(port, "/any", headers=headers).json["headers"]
         assert told["traceparent"].split("-")[1::2] == [trace_id, flag]
@@ -245,57 +241,3 @@ def test_a_trace_leads_to_its_access_logs(mesh: MeshUnderTest) -> None:
 def test_spans_are_passed_on(mesh: MeshUnderTest) -> None:
     ask(read_map(mesh).upstream("a", "flaky"), "/passed-on")
     wait_until(lambda: any(path == "/v1/traces" and size for path, size in Sink.got), "spans at the other receiver")
-
-
-def test_beyond_the_budget_a_share_is_recorded_and_the_death_of_the_control_plane_fails_no_request(
-    mesh: MeshUnderTest,
-) -> None:
-    port = read_map(mesh).upstream("a", "flaky")
-    with Load(port, "/any", clients=2) as load:
-        load.wait_for_more(20)
-        # As many spans as a far busier sidecar would make, so that this does not hang on how fast the machine is.
-        endpoint = urlsplit(listing(mesh)["endpoint"])
-        for batch in range(4):
-            assert endpoint.port is not None
-            headers = {"content-type": "application/json"}
-            told = ask(endpoint.port, "/v1/traces", method="POST", headers=headers, body=made_up(2000, batch))
-            assert told.status == 200
-        wait_until(lambda: [item["sidecar"] for item in listing(mesh)["sampling"]] == ["a"], "a share for a alone")
-
-        def flags() -> set[str]:
-            answers = [ask(port, "/any").json["headers"]["traceparent"][-2:] for _ in range(10)]
-            return set(answers)
-
-        wait_until(lambda: "00" in flags(), "requests that are not recorded")
-        # Whoever has decided already is heeded all the same.
-        headers = {"traceparent": f"00-{'3' * 32}-{'a' * 16}-01"}
-        heeded = {ask(port, "/any", headers=headers).json["headers"]["traceparent"][-2:] for _ in range(20)}
-        assert heeded == {"01"}
-        # While spans are on their way.
-        mesh.kill_daemon()
-        load.wait_for_more(100)
-        mesh.up()
-        load.wait_for_more(100)
-    assert not load.failures
-    wait_until(lambda: ask(port, "/after-all").status == 200 and traces(mesh), "traces of the new control plane")
-
-
-def made_up(count: int, batch: int) -> bytes:
-    """Spans of calls that begin at a's sidecar."""
-
-    def text(key: str, value: str) -> dict[str, Any]:
-        return {"key": key, "value": {"stringValue": value}}
-
-    spans = [
-        {
-            "traceId": f"{0xFADE0000 + batch * count + number:032x}",
-            "spanId": f"{number + 1:016x}",
-            "name": "GET",
-            "startTimeUnixNano": "1",
-            "endTimeUnixNano": "2",
-            "attributes": [text("meshctl.seen", "upstream/flaky"), text("node_id", "a")],
-        }
-        for number in range(count)
-    ]
-    resource = {"attributes": [text("service.name", "a")]}
-    return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}).encode()
