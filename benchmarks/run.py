@@ -238,7 +238,7 @@ def main() -> int:
     figures: list[Figure] = []
     parts: tuple[Callable[[], Iterable[Figure]], ...] = (
         lambda: measure_cost(2 if quick else 7, 2000 if quick else 10000),
-        lambda: measure_telemetry(2 if quick else 7, 2000 if quick else 10000),
+        lambda: measure_telemetry(2 if quick else 20, 2000 if quick else 3000),
         lambda: measure_reading(5 if quick else 20, 3 if quick else 15, 1000 if quick else 2000),
         lambda: measure_startup(1 if quick else 3),
         lambda: measure_route_change(10 if quick else 200),

@@ -20,17 +20,17 @@ FAILED = make_summary(id="a" * 32, name="GET /slow", status=504, failed=True, sl
 def make_rows() -> Trace:
     return make_trace(
         make_row(name="POST /orders"),
-        make_row(id="1", parent="00f067aa0ba902b7", depth=1, kind="try", folded=True),
-        make_row(id="2", parent="1", depth=1, kind="callee", instance="frontend-v1-1", start_ms=1.0, duration_ms=98.0),
+        make_row(id="2", parent="00f067aa0ba902b7", depth=1, kind="callee", instance="frontend-v1-1", start_ms=1.0,
+                 duration_ms=98.0),
         make_row(id="3", parent="2", depth=2, kind="own", name="price the basket", service="frontend",
                  instance="frontend-v1-1", start_ms=2.0, duration_ms=20.0, status=0,
                  attributes={"items": "3"}, events=[SpanMoment(at_ms=4.0, name="discount", attributes={"of": "5"})]),
         make_row(id="4", parent="2", depth=2, source="frontend", destination="payment", name="POST /charges",
                  start_ms=25.0, duration_ms=60.0, status=503, failed=True, notes=["retry limit", "2 tries"]),
-        make_row(id="5", parent="4", depth=3, kind="try", attempt=1, start_ms=25.0, duration_ms=20.0, status=503,
-                 failed=True),
-        make_row(id="6", parent="4", depth=3, kind="try", attempt=2, start_ms=50.0, duration_ms=35.0, status=0,
-                 failed=True, notes=["connection lost"]),
+        make_row(id="5", parent="4", depth=3, kind="callee", instance="payment-v1-1", attempt=1, start_ms=25.0,
+                 duration_ms=20.0, status=503, failed=True),
+        make_row(id="6", parent="4", depth=3, kind="callee", instance="payment-v1-2", attempt=2, start_ms=50.0,
+                 duration_ms=35.0, status=0, failed=True, notes=["connection lost"]),
         missing=["what payment saw of a request"],
     )  # fmt: skip
 

@@ -283,8 +283,10 @@ def test_where_a_connection_carries_one_request_others_wait_for_it_and_no_more_t
     for thread in threads:
         thread.start()
     try:
-        pending = f"{cluster}.upstream_rq_pending_active"
-        wait_until(lambda: world.stats("a", pending)[pending] == 1, "one is under way, and one waits")
+        # The first one waits, too, until it has its connection: then it is active.
+        active, pending = (f"{cluster}.upstream_rq_{gauge}" for gauge in ("active", "pending_active"))
+        both = f"{cluster}.upstream_rq_(pending_)?active$"
+        wait_until(lambda: world.stats("a", both) == {active: 1, pending: 1}, "one is under way, and one waits")
         refused = ask(port)
     finally:
         LET_GO.set()

@@ -29,7 +29,6 @@ def make_row(**changes: object) -> SpanRow:
         "status": 200,
         "failed": False,
         "late": False,
-        "folded": False,
         "placed": "",
         "notes": [],
         "attributes": {},

@@ -27,18 +27,18 @@ _LEAST_BAR, _MOST_BAR = 12, 48
 _MOST_WORDS = 26
 # Columns that are kept free for notes, where there are any.
 
-_BARS = {"caller": "━", "try": "─", "callee": "═", "own": "█"}
+_BARS = {"caller": "━", "callee": "═", "own": "█"}
 _TICK = "╷"
 # In the place of a bar that is too short to have a length.
 
-_STYLES = {"caller": "cyan", "try": "blue", "callee": "green", "own": "magenta"}
+_STYLES = {"caller": "cyan", "callee": "green", "own": "magenta"}
 _MOST_ATTRIBUTES = 12
 
 
 def draw_waterfall(trace: Trace, *, width: int, wide: bool = False) -> Iterator[Text]:
     """The lines of a trace for a terminal of so many columns."""
     width = _DEFAULT if width >= UNBOUNDED else width
-    rows = [row for row in trace.spans if not row.folded]
+    rows = trace.spans
     yield from _heading(trace, rows, width)
     trees = [_branch(rows, index) + _label(row) for index, row in enumerate(rows)]
     times = [format_ms(row.duration_ms) for row in rows]
@@ -94,11 +94,9 @@ def _label(row: SpanRow) -> str:
     if row.kind == "caller":
         target = row.destination or "?"
         return clean(f"{row.source or row.service} → {target}  {row.name}")
-    if row.kind == "try":
-        where = f" of {row.version}" if row.version else ""
-        return clean(f"try {row.attempt}{where}")
     if row.kind == "callee":
-        return clean(f"at {row.instance or row.service}")
+        which = f"try {row.attempt} " if row.attempt else ""
+        return clean(f"{which}at {row.instance or row.service}")
     return clean(f"{row.name}  ({row.instance or row.service})")
 
 

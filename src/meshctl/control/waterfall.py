@@ -23,9 +23,8 @@ _MS = 3
 
 _MAX_NOTES = 4
 _MAX_DEPTH = 64
-_RESET = "connection lost"
-_GIVEN_UP = "given up"
-# Of tries without an answer, where no flag says why: another try came, or the time was over.
+_MOST_DIGITS = 6
+# Of a number of tries.
 
 
 @dataclass(slots=True)
@@ -56,10 +55,8 @@ def summarize(kept: KeptTrace) -> TraceSummary:
     roots, missing = _arrange(kept)
     first = roots[0].span
     request = read_request(first)
-    notes = dict.fromkeys(
-        note for span in _by_start(kept.spans.values()) for note in _notes(span, 0) if note != _GIVEN_UP
-    )
-    retried = sum(1 for node in _walk(roots) if _count_tries(node) > 1)
+    notes = dict.fromkeys(note for span in _by_start(kept.spans.values()) for note in _reasons(span))
+    retried = any(_count_tries(span) > 1 for span in kept.spans.values())
     return TraceSummary(
         id=kept.trace_id,
         time=kept.start_ns / 1e9,
@@ -160,7 +157,7 @@ def _place(orphans: Sequence[_Node], roots: list[_Node], nodes: Mapping[str, _No
             roots.append(node)
             if span.kind == "callee":
                 missing.append(f"what the caller of {span.instance or span.service} saw")
-            elif span.kind == "try" or (span.kind == "own" and len(nodes) > 1):
+            elif span.kind == "own" and len(nodes) > 1:
                 missing.append(f"what comes above a span of {span.service or 'a service'}")
             # Else it began outside: whoever called brought a trace context of their own.
     return missing
@@ -187,7 +184,8 @@ def _find_missing_callees(nodes: Iterable[_Node]) -> Iterator[str]:
         cluster = span.attributes.get("upstream_cluster", "")
         first, separator, _ = cluster.partition("/")
         reached = span.attributes.get(f"{TAG}details") == "via_upstream"
-        if span.kind == "try" and separator and first != "external" and reached and not node.children:
+        told = any(child.span.kind == "callee" for child in node.children)
+        if span.kind == "caller" and separator and first != "external" and reached and not told:
             yield f"what {first} saw of a request"
 
 
@@ -195,21 +193,21 @@ def _find_missing_callees(nodes: Iterable[_Node]) -> Iterator[str]:
 
 
 def _rows(roots: Sequence[_Node], kept: KeptTrace) -> Iterator[SpanRow]:
-    stack = [(node, "", 0, 0, _count_tries(node)) for node in reversed(roots)]
+    stack = [(node, "", 0, 0) for node in reversed(roots)]
     while stack:
-        node, parent, depth, attempt, tries = stack.pop()
-        folded = node.span.kind == "try" and tries <= 1
-        yield _row(node, kept, parent=parent, depth=depth, attempt=attempt, folded=folded)
-        below, inside = _count_tries(node), min(depth + (0 if folded else 1), _MAX_DEPTH)
+        node, parent, depth, attempt = stack.pop()
+        yield _row(node, kept, parent=parent, depth=depth, attempt=attempt)
+        tries = _count_tries(node.span)
         number = 0
-        children: list[tuple[_Node, str, int, int, int]] = []
+        children: list[tuple[_Node, str, int, int]] = []
         for child in node.children:
-            number += child.span.kind == "try"
-            children.append((child, node.span.span_id, inside, number if child.span.kind == "try" else 0, below))
+            number += child.span.kind == "callee"
+            attempt = number if tries > 1 and child.span.kind == "callee" else 0
+            children.append((child, node.span.span_id, min(depth + 1, _MAX_DEPTH), attempt))
         stack.extend(reversed(children))
 
 
-def _row(node: _Node, kept: KeptTrace, *, parent: str, depth: int, attempt: int, folded: bool) -> SpanRow:
+def _row(node: _Node, kept: KeptTrace, *, parent: str, depth: int, attempt: int) -> SpanRow:
     span, request = node.span, read_request(node.span)
     above = kept.spans.get(parent)
     return SpanRow(
@@ -229,9 +227,8 @@ def _row(node: _Node, kept: KeptTrace, *, parent: str, depth: int, attempt: int,
         status=request.status if request is not None else 0,
         failed=span.failed,
         late=above is not None and span.end_ns > above.end_ns and span.end_ns - above.end_ns > _NS_PER_MS,
-        folded=folded,
         placed="by_time" if node.by_time else "",
-        notes=_notes(span, _count_tries(node)),
+        notes=_notes(node),
         attributes=dict(sorted(span.attributes.items())),
         events=[
             SpanMoment(
@@ -244,23 +241,26 @@ def _row(node: _Node, kept: KeptTrace, *, parent: str, depth: int, attempt: int,
     )
 
 
-def _notes(span: Span, tries: int) -> list[str]:
+def _reasons(span: Span) -> list[str]:
     request = read_request(span)
     if request is None:
         return [span.message or "failed"] if span.failed else []
-    notes = list(request.reasons)
-    if span.kind == "try" and not notes and not request.status:
-        notes.append(_GIVEN_UP if "canceled" in span.attributes else _RESET)
+    return list(request.reasons)
+
+
+def _notes(node: _Node) -> list[str]:
+    notes, tries = _reasons(node.span), _count_tries(node.span)
     if tries > 1:
-        notes.append(f"{tries} tries")
+        reached = sum(child.span.kind == "callee" for child in node.children)
+        outside = node.span.attributes.get("upstream_cluster", "").startswith("external/")
+        told = f", {tries - reached} of them reached no instance" if reached < tries and not outside else ""
+        notes.append(f"{tries} tries{told}")
     return notes
 
 
 def _name(span: Span, request: SeenRequest | None) -> str:
     if request is None:
         return span.name
-    if span.kind == "try":
-        return span.name.partition(" ")[0]
     return f"{request.method} {request.path}".strip() or span.name
 
 
@@ -281,8 +281,10 @@ def _failed(roots: Sequence[_Node]) -> bool:
     return bool(roots) and roots[0].span.failed
 
 
-def _count_tries(node: _Node) -> int:
-    return sum(child.span.kind == "try" for child in node.children)
+def _count_tries(span: Span) -> int:
+    """How often a caller's sidecar sent a request on; 0 of other spans."""
+    tries = span.attributes.get(f"{TAG}tries", "") if span.kind == "caller" else ""
+    return int(tries) if tries.isascii() and tries.isdecimal() and len(tries) < _MOST_DIGITS else 0
 
 
 def _walk(roots: Sequence[_Node]) -> Iterator[_Node]:

@@ -2,8 +2,8 @@
 
 A request that brings no trace context gets one here, and whether it is recorded is decided by a share that the control
 plane changes while the mesh runs (``SAMPLED_KEY``). One that brings a context keeps it, and the decision in it. Each
-request is a span of the listener it came in by; where a sidecar calls for its service, each try of a call is one more
-below it. Source: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/observability/tracing
+request is a span of each listener that it comes in by. Tries have none of their own: each is a span of the instance
+that it reached. Source: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/observability/tracing
 """
 
 from __future__ import annotations
@@ -44,30 +44,43 @@ STATIC_RUNTIME = {
 TAG = "meshctl."
 """How the names of these begin."""
 
-_TAGS = {
+_OF_ALL = {
     "details": "%RESPONSE_CODE_DETAILS%",
-    "route": "%ROUTE_NAME%",
-    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
-    "circuit": "%RESP(x-meshctl-circuit):64%",
-    "fallback": "%RESP(x-meshctl-fallback):64%",
     "denied": f"%RESP({DENIED_HEADER}):64%",
-    "would_deny": f"%DYNAMIC_METADATA({rbac.NAME}:shadow_effective_policy_id):64%",
     "limited": f"%RESP({NAME_HEADER}):64%",
     "overloaded": f"%RESP({OVERLOADED_HEADER}):64%",
     "late": f"%RESP({LATE_HEADER}):64%",
+}
+_OF_CALLER = {
+    "route": "%ROUTE_NAME%",
+    "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "circuit": "%RESP(x-meshctl-circuit):64%",
+    "fallback": "%RESP(x-meshctl-fallback):64%",
+}
+_OF_CALLEE = {
+    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+    "would_deny": f"%DYNAMIC_METADATA({rbac.NAME}:shadow_effective_policy_id):64%",
 }
 # Beside the listener, and what Envoy says of each span by itself. All in one tag: for each tag Envoy looks through
 # those before it, and it does so for requests that are not recorded, too.
 
 SEEN = f"{TAG}seen"
-SEEN_FIELDS = ("listener", *_TAGS)
 SEPARATOR = "\t"
-"""The tag, what it holds, and what stands between."""
+"""The tag, and what stands between what it holds."""
 
 _SEND_TIMEOUT = 2.0
 _MAX_PATH = 1024
 
 _HCM = pb.http_connection_manager_pb2.HttpConnectionManager
+
+
+def seen_fields(listener: str) -> tuple[str, ...]:
+    """What the tag of a listener's spans holds after the listener's name, in order."""
+    return tuple(_tags(listener))
+
+
+def _tags(listener: str) -> dict[str, str]:
+    return {**_OF_ALL, **(_OF_CALLEE if listener.startswith("inbound/") else _OF_CALLER)}
 
 
 def build_tracing(plan: HttpListener, node: str) -> Any:
@@ -85,7 +98,7 @@ def build_tracing(plan: HttpListener, node: str) -> Any:
     )
     provider = pb.http_tracer_pb2.Tracing.Http(name="envoy.tracers.opentelemetry", typed_config=pb.any_of(exporter))
     full = pb.percent_pb2.Percent(value=100.0)
-    seen = pb.custom_tag_pb2.CustomTag(tag=SEEN, value=SEPARATOR.join((plan.name, *_TAGS.values())))
+    seen = pb.custom_tag_pb2.CustomTag(tag=SEEN, value=SEPARATOR.join((plan.name, *_tags(plan.name).values())))
     return _HCM.Tracing(
         client_sampling=full,
         random_sampling=full,
@@ -93,10 +106,9 @@ def build_tracing(plan: HttpListener, node: str) -> Any:
         max_path_tag_length=pb.uint32(_MAX_PATH),
         custom_tags=[seen],
         provider=provider,
-        # An instance's sidecar hands a request over once, and that is its span already.
-        spawn_upstream_span=pb.bool_value(plan.role != "inbound"),
+        # A span of each try would cost as much as one of the request, recorded or not.
+        spawn_upstream_span=pb.bool_value(False),
         operation="%REQ(:METHOD)%",
-        upstream_operation="%REQ(:METHOD)% %UPSTREAM_CLUSTER_RAW%",
     )
 
 

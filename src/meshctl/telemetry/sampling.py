@@ -35,9 +35,9 @@ _MEMORY = 0.7
 # What is left after a step of what was counted before: spans come up to a second after their requests.
 
 _FIRST_REQUESTS = 10.0
-_FIRST_SPANS = 40.0
+_FIRST_SPANS = 20.0
 _LEAST_RECORDED = 1.0
-# What is taken for counted at first: four spans of a request, both sides of a hop and a try of each.
+# What is taken for counted at first: two spans of a request, both sides of a hop.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from meshctl.envoy.tracing import SEEN, SEEN_FIELDS, SEPARATOR, TAG
+from meshctl.envoy.tracing import SEEN, SEPARATOR, TAG, seen_fields
 
-Kind = Literal["caller", "try", "callee", "own"]
-"""Who saw what: the sidecar of a caller its request, and each try of it; the sidecar of an instance what came to it; a
-service what it did."""
+Kind = Literal["caller", "callee", "own"]
+"""Who saw what: the sidecar of a caller its request; the sidecar of an instance what came to it, each try of a request
+by itself; a service what it did."""
 
 MAX_ATTRIBUTES = 32
 MAX_EVENTS = 16
@@ -24,10 +24,7 @@ MAX_VALUE = 512
 MAX_URL = 1024
 """Of one span: how many attributes and events are kept, and how many characters of texts."""
 
-_NODE = "node_id"
-# A request's span says which sidecar made it; those of its tries do not.
-
-_NO_MEANING = frozenset({"component", "zone", "downstream_cluster", "upstream_cluster.name", _NODE, SEEN})
+_NO_MEANING = frozenset({"component", "zone", "downstream_cluster", "upstream_cluster.name", "node_id", SEEN})
 _FIRST_FAILURE = 500
 _SPAN_BYTES = 700
 # What a span takes in memory besides its texts.
@@ -90,14 +87,14 @@ def make_span(
     """
     if not _TRACE_ID.fullmatch(trace_id) or not _ID.fullmatch(span_id) or not int(trace_id, 16) or not int(span_id, 16):
         return None
-    seen = dict(zip(SEEN_FIELDS, attributes.get(SEEN, "").split(SEPARATOR), strict=False))
-    listener = seen.pop("listener", "")
+    listener, *values = attributes.get(SEEN, "").split(SEPARATOR)
     if listener:
-        kind: Kind = "try" if _NODE not in attributes else "callee" if listener.startswith("inbound/") else "caller"
+        kind: Kind = "callee" if listener.startswith("inbound/") else "caller"
+        seen = zip(seen_fields(listener), values, strict=False)
         instance = listener.removeprefix("inbound/") if kind == "callee" else ""
         attributes = {
             key: value
-            for key, value in (*attributes.items(), *((TAG + field, value) for field, value in seen.items()))
+            for key, value in (*attributes.items(), *((TAG + field, value) for field, value in seen))
             if key not in _NO_MEANING and value not in ("", "-")
         }
         failed = failed or has_failed(attributes.get("http.status_code", "0"))

@@ -8,7 +8,7 @@ import msgspec
 
 from meshctl.wire.models import Shape
 
-SpanKind = Literal["caller", "try", "callee", "own"]
+SpanKind = Literal["caller", "callee", "own"]
 
 
 class SpanMoment(Shape, frozen=True, kw_only=True):
@@ -23,11 +23,11 @@ class SpanRow(Shape, frozen=True, kw_only=True):
     """One span in its place in the waterfall: rows come in the order in which they are drawn.
 
     ``kind`` says who saw it: ``caller``, the sidecar of ``source`` its request to ``destination``, retries included;
-    ``try``, each attempt of that; ``callee``, the sidecar of ``instance`` what came to it; ``own``, a service what it
-    did itself. ``status`` is 0 without an answer, and of spans of services. ``notes`` say in words why it went as it
-    did. ``folded`` is a try that was the only one, which says no more than the row above it; ``depth`` does not count
-    it. ``parent`` is the row it belongs under; ``placed`` is ``by_time`` where its own parent never came, and ``late``
-    marks a row that was still under way when its parent had ended.
+    ``callee``, the sidecar of ``instance`` what came to it; ``own``, a service what it did itself. ``attempt`` is which
+    try of the request above a ``callee`` saw, from 1 on, and 0 where there was but one. ``status`` is 0 without an
+    answer, and of spans of services. ``notes`` say in words why it went as it did. ``parent`` is the row it belongs
+    under; ``placed`` is ``by_time`` where its own parent never came, and ``late`` marks a row that was still under way
+    when its parent had ended.
     """
 
     id: str
@@ -46,7 +46,6 @@ class SpanRow(Shape, frozen=True, kw_only=True):
     status: int
     failed: bool
     late: bool
-    folded: bool
     placed: Literal["", "by_time"]
     notes: list[str]
     attributes: dict[str, str]

@@ -35,21 +35,13 @@ def caller(number: int, *, parent: int = 0, to: str = "payment/v1", status: int 
     return make_span(1, number, parent=parent, attributes=attributes, failed=status >= 500, **{**given, **changes})  # type: ignore[arg-type]
 
 
-def attempt(number: int, *, parent: int, **changes: object) -> Span:
-    return caller(number, parent=parent, kind="try", **changes)  # type: ignore[arg-type]
-
-
 def callee(number: int, *, parent: int, **changes: object) -> Span:
     given = {"kind": "callee", "service": "payment", "instance": "payment-v1-1", "listener": "inbound/payment-v1-1"}
     return caller(number, parent=parent, **{**given, "to": "local/payment-v1-1", **changes})  # type: ignore[arg-type]
 
 
 def drawn(trace: Trace) -> list[tuple[int, str, str]]:
-    return [
-        (row.depth, row.kind, row.name if row.kind == "own" else row.instance or row.name)
-        for row in trace.spans
-        if not row.folded
-    ]
+    return [(row.depth, row.kind, row.name if row.kind == "own" else row.instance or row.name) for row in trace.spans]
 
 
 def row_of(trace: Trace, number: int) -> SpanRow:
@@ -58,7 +50,7 @@ def row_of(trace: Trace, number: int) -> SpanRow:
 
 def test_a_call_has_both_sides_and_what_the_service_did() -> None:
     own = make_span(1, 4, parent=3, kind="own", service="payment", instance="payment-v1-1", name="charge card")
-    trace = build_trace(keep(own, callee(3, parent=2), attempt(2, parent=1), caller(1)))
+    trace = build_trace(keep(own, callee(3, parent=1), caller(1)))
     assert drawn(trace) == [
         (0, "caller", "POST /charges?id=1"),
         (1, "callee", "payment-v1-1"),
@@ -69,17 +61,28 @@ def test_a_call_has_both_sides_and_what_the_service_did() -> None:
 
 
 def test_each_try_of_a_call_has_a_row_of_its_own() -> None:
-    tries = [
-        attempt(2, parent=1, start=1 * MS, end=2 * MS, status=503),
-        attempt(4, parent=1, start=5 * MS, end=6 * MS),
+    call = caller(1, end=9 * MS, attributes={"meshctl.tries": "2"})
+    tries = [callee(3, parent=1, start=5 * MS), callee(2, parent=1, start=1 * MS, status=503)]
+    trace = build_trace(keep(call, *tries))
+    assert [(row.id, row.attempt, row.status) for row in trace.spans] == [
+        (span_id(1), 0, 200),
+        (span_id(2), 1, 503),
+        (span_id(3), 2, 200),
     ]
-    sides = [callee(3, parent=2, start=1 * MS, status=503), callee(5, parent=4, start=5 * MS)]
-    trace = build_trace(keep(caller(1, end=9 * MS), *tries, *sides))
-    rows = [row for row in trace.spans if row.kind == "try"]
-    assert [(row.attempt, row.status, row.folded) for row in rows] == [(1, 503, False), (2, 200, False)]
     assert row_of(trace, 1).notes == ["2 tries"]
-    assert not trace.failed
-    assert summarize(keep(caller(1), *tries, *sides)).notes[0] == "retried"
+    assert (trace.failed, trace.complete) == (False, True)
+    assert summarize(keep(call, *tries)).notes[0] == "retried"
+
+
+def test_tries_that_reached_nobody_are_counted() -> None:
+    def notes(*spans: Span, tries: str, to: str = "payment/v1") -> list[str]:
+        return row_of(build_trace(keep(caller(1, to=to, attributes={"meshctl.tries": tries}), *spans)), 1).notes
+
+    assert notes(callee(2, parent=1), tries="3") == ["3 tries, 2 of them reached no instance"]
+    assert notes(tries="2", to="external/bank") == ["2 tries"]
+    # What came beside the only try is no other one: a mirrored request.
+    assert notes(callee(2, parent=1), callee(3, parent=1), tries="1") == []
+    assert notes(tries="0") == notes(tries="-") == notes(tries="9" * 5000) == []
 
 
 def test_flags_and_answers_of_the_mesh_are_told_in_words() -> None:
@@ -93,21 +96,11 @@ def test_flags_and_answers_of_the_mesh_are_told_in_words() -> None:
     assert build_trace(keep(span)).spans[0].notes == ["injected error"]
 
 
-def test_a_try_without_an_answer_was_given_up_or_lost() -> None:
-    def note(**attributes: str) -> list[str]:
-        given = {"http.status_code": "0", **attributes}
-        tried = make_span(1, 2, parent=1, kind="try", listener="upstream/payment", failed=True, attributes=given)
-        return row_of(build_trace(keep(caller(1), tried)), 2).notes
-
-    assert note() == ["connection lost"]
-    assert note(canceled="true") == ["given up"]
-
-
 def test_a_span_whose_parent_never_came_stands_where_it_fell_into() -> None:
     """A service that makes spans of its own and sends them elsewhere."""
-    outer = callee(3, parent=2, service="checkout", instance="checkout-v1-1", start=0, end=50 * MS)
-    inner = caller(6, parent=99, start=10 * MS, end=20 * MS)
-    trace = build_trace(keep(caller(1, service="frontend"), attempt(2, parent=1, service="frontend"), outer, inner))
+    outer = callee(3, parent=1, service="checkout", instance="checkout-v1-1", start=0, end=50 * MS)
+    inner = caller(6, parent=99, to="external/bank", start=10 * MS, end=20 * MS)
+    trace = build_trace(keep(caller(1, service="frontend"), outer, inner))
     assert row_of(trace, 6).placed == "by_time"
     assert row_of(trace, 6).depth == 2
     assert trace.missing == ["spans that checkout made itself and did not send here"]
@@ -119,28 +112,26 @@ def test_a_trace_that_a_caller_outside_began_is_whole() -> None:
 
 
 def test_what_only_one_side_told_is_named() -> None:
-    assert build_trace(keep(caller(1), attempt(2, parent=1))).missing == ["what payment saw of a request"]
+    assert build_trace(keep(caller(1))).missing == ["what payment saw of a request"]
     assert build_trace(keep(callee(3, parent=2))).missing == ["what the caller of payment-v1-1 saw"]
 
 
 def test_an_address_outside_the_mesh_has_one_side() -> None:
-    trace = build_trace(keep(caller(1, to="external/bank"), attempt(2, parent=1, to="external/bank")))
+    trace = build_trace(keep(caller(1, to="external/bank")))
     assert trace.complete
 
 
 def test_spans_without_room_are_counted_as_missing() -> None:
     store = TraceStore(Bounds(spans_per_trace=1))
-    store.add([caller(1), attempt(2, parent=1)], 0.0)
+    store.add([caller(1), callee(2, parent=1)], 0.0)
     kept = store.get(trace_id(1))
     assert kept is not None
-    assert build_trace(kept).missing == ["1 spans for which there was no room: a trace has at most 1"]
+    assert build_trace(kept).missing[-1:] == ["1 spans for which there was no room: a trace has at most 1"]
 
 
 def test_what_goes_on_after_its_caller_is_marked() -> None:
-    trace = build_trace(
-        keep(caller(1, end=10 * MS), attempt(2, parent=1, end=10 * MS), callee(3, parent=2, end=90 * MS))
-    )
-    assert [row.late for row in trace.spans] == [False, False, True]
+    trace = build_trace(keep(caller(1, end=10 * MS), callee(2, parent=1, end=90 * MS)))
+    assert [row.late for row in trace.spans] == [False, True]
 
 
 def test_a_url_that_is_none_breaks_nothing() -> None:
@@ -169,7 +160,7 @@ SPANS = st.builds(
     ),
     st.integers(1, 12),
     st.integers(0, 14),
-    st.sampled_from(["caller", "try", "callee", "own"]),
+    st.sampled_from(["caller", "callee", "own"]),
     st.integers(0, 50),
     st.integers(0, 50),
     st.sampled_from(["a", "b", "gateway"]),

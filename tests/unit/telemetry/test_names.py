@@ -70,17 +70,22 @@ def test_a_route_may_be_named_as_it_likes() -> None:
 @pytest.mark.parametrize(
     ("role", "name", "values", "expected"),
     [
-        ("outbound", "outbound", {"C": "orders/v1.2", "R": "orders"}, KNOWN[0][1]),
+        (
+            "outbound",
+            "outbound",
+            {"RESPONSE_CODE": "200", "UPSTREAM_CLUSTER_RAW": "orders/v1.2", "ROUTE_NAME": "orders"},
+            KNOWN[0][1],
+        ),
         (
             "inbound",
             "inbound/orders-v1-1",
-            {"I": "orders-v1-1", "P": "spiffe://shop.mesh/cart"},
+            {"RESPONSE_CODE": "200", "DOWNSTREAM_PEER_URI_SAN": "spiffe://shop.mesh/cart"},
             Requests(CALLEE, Outcome(200, -1, "")),
         ),
     ],
 )
 def test_what_a_sidecar_counts_is_what_is_read(role: str, name: str, values: dict[str, str], expected: object) -> None:
-    """The two ends of the contract: the tags of a listener's logger, joined as Envoy does."""
+    """The two ends of the contract: the tag of a listener's logger, filled in as Envoy does."""
     plan = HttpListener(name=name, address=SocketAddress("127.0.0.1", 1), role=role, route_table=name)  # type: ignore[arg-type]
     packed = signal_log(plan).typed_config
     from xds.type.v3 import typed_struct_pb2
@@ -89,7 +94,7 @@ def test_what_a_sidecar_counts_is_what_is_read(role: str, name: str, values: dic
     assert packed.Unpack(struct)
     config = struct.value
     stat = config["counters"][0]["stat"]
-    found = {"S": "200", "G": "", "F": "-", "B": "-", **values}
-    parts = [f"{tag['name']}.{found[tag['name']]}" for tag in stat["tags"]]
-    assert read_name(".".join([config["stats_scope"]["prefix"], stat["name"], *parts])) == expected
+    (tag,) = stat["tags"]
+    filled = re.sub(r"%([^%]*)%", lambda found: values.get(found[1], ""), tag["value_format"])
+    assert read_name(".".join([config["stats_scope"]["prefix"], stat["name"], tag["name"], filled])) == expected
     assert int(config["stats_scope"]["max_counters"]) > 0, "no answer of a service fills the memory"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshctl.envoy.tracing import seen_fields
 from meshctl.telemetry.intake import Intake
 from meshctl.telemetry.spans import MAX_NAME, MAX_VALUE, Span, has_failed, make_span
 
@@ -40,10 +41,9 @@ def must(**changes: Any) -> Span:
 @pytest.mark.parametrize(
     ("attributes", "kind", "instance"),
     [
-        ({"meshctl.seen": "upstream/payment", "node_id": "checkout"}, "caller", ""),
-        ({"meshctl.seen": "gateway", "node_id": "gateway"}, "caller", ""),
-        ({"meshctl.seen": "upstream/payment"}, "try", ""),
-        ({"meshctl.seen": "inbound/checkout-v1-2", "node_id": "checkout"}, "callee", "checkout-v1-2"),
+        ({"meshctl.seen": "upstream/payment"}, "caller", ""),
+        ({"meshctl.seen": "gateway"}, "caller", ""),
+        ({"meshctl.seen": "inbound/checkout-v1-2"}, "callee", "checkout-v1-2"),
         ({}, "own", ""),
     ],
 )
@@ -57,15 +57,22 @@ def test_a_service_may_say_which_instance_it_is() -> None:
 
 
 def test_only_what_a_sidecar_knows_is_kept_of_its_span() -> None:
+    known = {"details": "via_upstream", "tries": "3", "circuit": "open", "denied": ""}
+    seen = "\t".join(("gateway", *(known.get(field, "-") for field in seen_fields("gateway"))))
     span = must(
-        attributes={"node_id": "gateway", "component": "proxy", "user_agent": "-",
-                    "meshctl.seen": "gateway\tvia_upstream\t-\t\topen", "http.method": "GET"}
+        attributes={"node_id": "gateway", "component": "proxy", "user_agent": "-", "meshctl.seen": seen,
+                    "http.method": "GET"}
     )  # fmt: skip
     assert dict(span.attributes) == {
         "http.method": "GET",
         "meshctl.details": "via_upstream",
+        "meshctl.tries": "3",
         "meshctl.circuit": "open",
     }
+
+
+def test_a_tag_that_was_cut_off_tells_what_is_left_of_it() -> None:
+    assert dict(must(attributes={"meshctl.seen": "gateway\tvia_up"}).attributes) == {"meshctl.details": "via_up"}
 
 
 @pytest.mark.parametrize("status", ["0", "500", "503", "-", ""])
