@@ -21,7 +21,7 @@ demo: $(READY) ## bring the example shop up and place orders through it
 	@$(BIN)/python scripts/demo.py
 
 test: $(READY) ## run all tests, those on real Envoy included
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## lint, types, layers, generated documents
 	$(BIN)/ruff check .
