@@ -70,14 +70,26 @@ class ServedMesh:
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop of the server."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     def stop(self) -> None:
         if self._runner is not None:
             self.do(self._runner.close())
+        self.do(self._let_go())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _let_go(self) -> None:
+        """Close what came while the server was closing: left to the garbage collector, it would fail another test."""
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for transport in list(getattr(self._loop, "_transports", {}).values()):
+            transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -146,8 +158,12 @@ class Sidecar:
         self.headers = {"x-meshctl-instance": "payment-v1-1", "x-meshctl-version": "v1"}
         self.hang = False
         self.ended = asyncio.Event()
+        self.answer_with = self.answer_at_once
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        return await self.answer_with(request)
+
+    async def answer_at_once(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.method, request.raw_path, headers, await request.read()))
         if self.hang:

@@ -29,6 +29,8 @@ MAX_RPS = 5000.0
 MAX_DURATION = 3600.0
 MAX_CONNECTIONS = 2000
 _REFRESH = 0.25
+_REPORT = 1.0
+"""Seconds from one line of JSON to the next."""
 _OTHER_FILES = 64
 _LINES = 20
 """At most so many lines are printed on the way where there is no terminal."""
@@ -202,7 +204,7 @@ async def _show(screen: Screen, load: Load, report: Callable[[], LoadReport], *,
 
     if output is Output.JSON:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_REPORT)
             print_json(encode(report()))
     if screen.quiet:
         await asyncio.Event().wait()

@@ -119,6 +119,7 @@ class Load:
         while number < arrivals.count and not self._is_stopped:
             now = time.monotonic() - self._start
             if now >= arrivals.duration + (0.0 if self._is_full else _GRACE):
+                self.was_full = self.was_full or self._is_full
                 return
             if number >= arrivals.due(now + _EARLY):
                 # Woken a little early rather than late, see _EARLY.
