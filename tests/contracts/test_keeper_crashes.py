@@ -14,6 +14,7 @@ import psutil
 import pytest
 from tests.support.keeper import Exits, KeeperWorld, open_world, wait_until
 
+from meshctl.adapters import processes
 from meshctl.adapters.process_identity import read_birth
 from meshctl.adapters.processes import KeeperHost
 from meshctl.adapters.strays import find_strays
@@ -48,12 +49,16 @@ async def test_processes_and_their_output_survive_the_keeper(world: KeeperWorld)
     assert await host.running() == (handle,)
     assert host.keeper_pid != killed
     await world.wait_for_text("a", "end")
-    # Only what the keeper had read and not written yet may be missing: at most a turn's worth.
+    await world.wait_for_text("a", "e400")
+    # Only what the keeper had read of one stream, and not written yet, may be missing: lines that follow one another.
+    lost: list[list[int]] = []
     for expected, stream in (("{}", "stdout"), ("e{}", "stderr")):
         texts = [line.text for line in world.lines("a") if line.stream == stream]
-        missing = {expected.format(number) for number in range(1, 401)} - set(texts)
-        assert len(missing) <= 4
+        missing = [number for number in range(1, 401) if expected.format(number) not in texts]
+        assert not missing or missing == list(range(missing[0], missing[-1] + 1))
+        lost += [missing] if missing else []
         assert len(texts) == len(set(texts))
+    assert len(lost) <= 1
     assert exits.taken == []
     await host.signal("a", signal.SIGTERM)
     assert (await exits.wait_for("a")).code is None
@@ -131,8 +136,13 @@ async def test_requests_in_flight_are_asked_again(world: KeeperWorld) -> None:
     running = await host.running()
     assert [handle.name for handle in running] == [f"a{number}" for number in range(8)]
     # Each once, though a keeper may have started one that it had no time to record.
-    strays = await find_strays(world.tag)
-    assert sorted(stray.pid for stray in strays) == sorted(handle.pid for handle in running)
+    # (One that becomes another program shows no mark for a moment.)
+    expected = sorted(handle.pid for handle in running)
+
+    async def are_those_that_run() -> bool:
+        return sorted(stray.pid for stray in await find_strays(world.tag)) == expected
+
+    await wait_until(are_those_that_run)
 
 
 async def test_a_pid_that_was_used_again_is_neither_adopted_nor_signalled(world: KeeperWorld) -> None:
@@ -174,6 +184,20 @@ async def test_control_planes_that_come_at_once_share_one_keeper(world: KeeperWo
     handle = await hosts[0].start(world.shell("a", "exec sleep 1000"))
     for host in hosts:
         assert await host.running() == (handle,)
+
+
+async def test_a_keeper_that_takes_long_to_start_is_asked_all_the_same(
+    world: KeeperWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_CONNECT_SECONDS", 0.5)
+    launch = KeeperHost._launch
+
+    async def launch_slowly(host: KeeperHost) -> None:
+        await launch(host)
+        await asyncio.sleep(0.6)
+
+    monkeypatch.setattr(KeeperHost, "_launch", launch_slowly)
+    assert await (await world.connect()).running() == ()
 
 
 async def test_a_keeper_that_cannot_start_says_why(world: KeeperWorld) -> None:
@@ -221,9 +245,9 @@ async def test_stopping_leaves_no_process_and_no_socket(world: KeeperWorld) -> N
     await wait_until(lambda: len(psutil.Process(pid).children()) == 1)
     (orphan,) = psutil.Process(pid).children()
     await host.close(stop=True)
-    assert not psutil.pid_exists(orphan.pid)
-    birth = read_birth(pid)
-    assert birth is None or birth.zombie
+    for ended in (orphan.pid, pid):
+        birth = read_birth(ended)
+        assert birth is None or birth.zombie
     assert not Path(world.socket).exists()
 
 
@@ -262,7 +286,7 @@ async def test_a_client_that_does_not_read_is_cut_off(world: KeeperWorld) -> Non
     assert pid
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.connect(world.socket)
-        deaf.settimeout(10)
+        deaf.settimeout(60)
         request = json.dumps({"id": "x" * 100_000, "op": "list"}).encode() + b"\n"
         with pytest.raises(OSError, match=r"Broken pipe|reset"):
             await asyncio.to_thread(deaf.sendall, 200 * request)

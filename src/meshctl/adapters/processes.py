@@ -286,6 +286,7 @@ class KeeperHost:
             try:
                 link = await KeeperLink.connect(self._socket, self._take_event)
             except (FileNotFoundError, ConnectionError):
+                self._check_patience(deadline)
                 await self._launch()
             except OSError as error:
                 raise StartError(f"cannot connect to the process keeper at {self._socket}: {error}") from None
@@ -295,18 +296,22 @@ class KeeperHost:
                     await self._greet(link)
                 except KeeperLost:
                     await serving
+                    self._check_patience(deadline)
                 except MeshctlError:
                     link.close()
                     raise
                 else:
                     return link, serving
-            if asyncio.get_running_loop().time() > deadline:
-                raise StartError(
-                    f"the process keeper does not answer at {self._socket}",
-                    hint=f"Its log may say why: {self._log_path}",
-                )
             await asyncio.sleep(delay)
             delay = min(2 * delay, 0.1)
+
+    def _check_patience(self, deadline: float) -> None:
+        """Raises StartError when no keeper answers though one had time to; whatever was started is asked once more."""
+        if asyncio.get_running_loop().time() > deadline:
+            raise StartError(
+                f"the process keeper does not answer at {self._socket}",
+                hint=f"Its log may say why: {self._log_path}",
+            )
 
     async def _greet(self, link: KeeperLink) -> None:
         hello = await link.call("hello")
