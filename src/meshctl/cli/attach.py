@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
 
 
-_LAST_LINES = 1.0
-"""Seconds for the last lines to be shown once the mesh has ended; they are on their way already."""
+_LAST_LINES = 10.0
+"""Seconds for the last lines to be shown once the mesh has ended; they are on their way, and end by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

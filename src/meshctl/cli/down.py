@@ -16,6 +16,9 @@ from meshctl.cli.project import Project, Screen, connect, find_project, has_left
 from meshctl.client.errors import DisconnectedError
 from meshctl.errors import NotRunningError
 
+_LAST_EVENTS = 10.0
+"""Seconds for the last events to be told once the mesh has ended; they are on their way, and end by themselves."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -70,7 +73,7 @@ async def _stop_running(project: Project, screen: Screen, *, force: bool) -> str
         try:
             await client.down(force)
             # The events end when the last one has been told, which is before the control plane ends.
-            await asyncio.wait([shows], timeout=1.0)
+            await asyncio.wait([shows], timeout=_LAST_EVENTS)
         finally:
             shows.cancel()
             await asyncio.gather(shows, return_exceptions=True)
