@@ -110,6 +110,15 @@ async def start_ready(host: ProcessHost, spec: ProcessSpec) -> int:
     return handle.pid
 
 
+async def wait_left(world: World, name: str, count: int) -> None:
+    """Return when so many processes bear a name; one that becomes another program does not for a moment."""
+
+    async def are_left() -> bool:
+        return await world.count_left(name) >= count
+
+    await wait_until(are_left)
+
+
 async def names(host: ProcessHost) -> list[str]:
     return [handle.name for handle in await host.running()]
 
@@ -215,7 +224,7 @@ async def test_after_a_sweep_nothing_is_left(world: World, command: str) -> None
     host = await world.connect()
     exits = Exits(host.exits())
     await start_ready(host, world.command("a", command))
-    assert await world.count_left("a") >= 1
+    await wait_left(world, "a", 1)
     await host.sweep("a")
     assert await world.count_left("a") == 0
     assert await host.running() == ()
@@ -230,8 +239,8 @@ async def test_a_sweep_finds_what_an_ended_process_left(world: World) -> None:
     await start_ready(host, world.command("b", "escaper"))
     await host.signal("b", signal.SIGKILL)
     await exits.wait_for("b")
-    assert await world.count_left("a") == 1
-    assert await world.count_left("b") >= 1
+    await wait_left(world, "a", 1)
+    await wait_left(world, "b", 1)
     for name in ("a", "b"):
         await host.sweep(name)
         assert await world.count_left(name) == 0
@@ -244,7 +253,7 @@ async def test_a_sweep_leaves_others_alone(world: World) -> None:
     await host.sweep("a")
     await host.sweep("never")
     assert await names(host) == ["ab"]
-    assert await world.count_left("ab") >= 2
+    await wait_left(world, "ab", 2)
 
 
 async def test_output_is_in_the_log_when_the_exit_is_told(world: World) -> None:

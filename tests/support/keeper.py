@@ -18,7 +18,7 @@ from meshctl.ports import ProcessExit, ProcessSpec
 from meshctl.wire.loglines import Line, parse_line
 
 
-async def wait_until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], *, seconds: float = 20) -> None:
+async def wait_until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], *, seconds: float = 60) -> None:
     """Return as soon as a condition holds; TimeoutError when it does not come to hold."""
     async with asyncio.timeout(seconds):
         while True:
@@ -66,13 +66,12 @@ class KeeperWorld:
         return self.folder / "logs" / f"{name}.log"
 
     def lines(self, name: str) -> list[Line]:
-        """What a process has written so far, as its log says; every line must be a log line."""
+        """What a process has written so far, as its log says; every whole line must be a log line."""
         try:
-            raw = self.log(name).read_bytes().decode().split("\n")
+            *raw, _begun = self.log(name).read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
-        assert raw.pop() == ""
-        parsed = [parse_line(line) for line in raw]
+        parsed = [parse_line(line.decode()) for line in raw]
         assert None not in parsed
         return [line for line in parsed if line is not None]
 
@@ -135,4 +134,4 @@ class Exits:
 
     async def wait_closed(self) -> None:
         """Return when there are no more."""
-        await asyncio.wait_for(self._task, 10)
+        await asyncio.wait_for(self._task, 60)
