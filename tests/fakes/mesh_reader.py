@@ -177,8 +177,10 @@ class FakeReader:
     async def watch(self, window: float, interval: float) -> AsyncIterator[Metrics]:
         self._check()
         while True:
+            # What is published while the figures before it are looked at is not missed.
+            changed = self._mesh._changed
             yield self._mesh.metrics
-            await self._mesh._changed.wait()
+            await changed.wait()
             if not self._mesh.running:
                 if self._mesh.failure is not None:
                     raise self._mesh.failure

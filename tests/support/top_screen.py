@@ -27,17 +27,32 @@ async def open_top(
     """The application with the figures of a mesh on its screen."""
     app = TopApp(connect=mesh.connect, orphans=orphans, window=10.0, start=start, tap=tap)
     app.feed._retry = 0.01
+    # Figures do not become old, and nobody loses patience, however long a test has to wait for its turn.
+    app.feed._clock = lambda: 0.0
+    app.feed._patience = 3600.0
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.snapshot is not None or not mesh.running)
         yield pilot
 
 
-async def until(pilot: Pilot[int], condition: Callable[[], Any], seconds: float = 20.0) -> None:
+async def until(pilot: Pilot[int], condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait for something, with the application going on meanwhile."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
-    await pilot.pause()
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"it does not come to that; the screen:\n{read_screen(pilot)}") from None
+
+
+async def shows(pilot: Pilot[int], *texts: str, without: str = "") -> None:
+    """Wait until the screen shows texts, and what it is to be ``without`` no more."""
+
+    def is_shown() -> bool:
+        screen = read_screen(pilot)
+        return all(text in screen for text in texts) and (not without or without not in screen)
+
+    await until(pilot, is_shown)
 
 
 def read_screen(pilot: Pilot[int]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.fakes.mesh_reader import FakeMesh, make_row
 from tests.fakes.taps import make_summary
-from tests.support.top_screen import open_top, read_screen, top_of, until
+from tests.support.top_screen import open_top, read_screen, shows, top_of, until
+from textual.pilot import Pilot
 from textual.widgets import RichLog
 
 from meshctl.errors import NotRunningError
@@ -24,9 +25,13 @@ from meshctl.wire.requests import TapSummary
 CHECKOUT = Subject(kind="service", service="checkout")
 
 
-def names(pilot: object) -> list[str]:
-    grid = top_of(pilot)._grid  # type: ignore[arg-type]
-    return [row.cells[0].text for row in grid.table.rows]
+def names(pilot: Pilot[int]) -> list[str]:
+    return [row.cells[0].text for row in top_of(pilot)._grid.table.rows]
+
+
+def cursor_name(pilot: Pilot[int]) -> str:
+    cursor = top_of(pilot)._grid.cursor
+    return names(pilot)[cursor] if cursor < len(names(pilot)) else ""
 
 
 async def test_tabs_by_number_and_around_by_tab() -> None:
@@ -39,41 +44,41 @@ async def test_tabs_by_number_and_around_by_tab() -> None:
             ("shift+tab", "services"),
         ):
             await pilot.press(key)
-            assert top_of(pilot).view.tab == tab
+            await until(pilot, lambda tab=tab: top_of(pilot).view.tab == tab)
         await pilot.press("shift+tab")
-        assert top_of(pilot).view.tab == "versions"
+        await until(pilot, lambda: top_of(pilot).view.tab == "versions")
 
 
 async def test_enter_goes_in_and_escape_comes_back_to_the_same_row() -> None:
     async with open_top(FakeMesh()) as pilot:
         await pilot.press("down", "down", "enter")
-        assert top_of(pilot).view.path == (Subject(kind="service", service="payment"),)
-        assert "services \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} payment" in read_screen(pilot)
+        await until(pilot, lambda: top_of(pilot).view.path == (Subject(kind="service", service="payment"),))
+        await shows(pilot, "services \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} payment")
         await pilot.press("escape")
-        assert top_of(pilot).view.path == ()
-        assert names(pilot)[top_of(pilot)._grid.cursor] == "payment"
+        await until(pilot, lambda: top_of(pilot).view.path == ())
+        await until(pilot, lambda: cursor_name(pilot) == "payment")
 
 
 @pytest.mark.parametrize(("key", "step"), [("down", 1), ("j", 1), ("end", 2), ("pagedown", 2), ("up", 0), ("k", 0)])
 async def test_keys_move_the_cursor_within_the_table(key: str, step: int) -> None:
     async with open_top(FakeMesh()) as pilot:
         await pilot.press(key)
-        assert top_of(pilot)._grid.cursor == step
+        await until(pilot, lambda: top_of(pilot)._grid.cursor == step)
         await pilot.press("home")
-        assert top_of(pilot)._grid.cursor == 0
+        await until(pilot, lambda: top_of(pilot)._grid.cursor == 0)
 
 
 async def test_arrows_choose_the_sorted_column_and_r_turns_it_round() -> None:
     async with open_top(FakeMesh(), size=(200, 50)) as pilot:
         await pilot.press(*["right"] * 4)
-        assert top_of(pilot).view.sort.key == "rps"
-        assert names(pilot) == ["checkout", "payment", "frontend"]
-        assert "RPS▼" in read_screen(pilot)
+        await until(pilot, lambda: top_of(pilot).view.sort.key == "rps")
+        await until(pilot, lambda: names(pilot) == ["checkout", "payment", "frontend"])
+        await shows(pilot, "RPS▼")
         await pilot.press("r")
-        assert names(pilot) == ["frontend", "payment", "checkout"]
-        assert "RPS▲" in read_screen(pilot)
+        await until(pilot, lambda: names(pilot) == ["frontend", "payment", "checkout"])
+        await shows(pilot, "RPS▲")
         await pilot.press("left")
-        assert top_of(pilot).view.sort.key == "health"
+        await until(pilot, lambda: top_of(pilot).view.sort.key == "health")
 
 
 async def test_a_click_on_a_title_sorts_and_again_turns_round() -> None:
@@ -81,41 +86,41 @@ async def test_a_click_on_a_title_sorts_and_again_turns_round() -> None:
         heads = top_of(pilot)._grid.table.heads
         left = sum(head.width + 2 for head in heads[: [head.key for head in heads].index("p99")])
         await pilot.click(Grid, offset=(left + 1, 0))
-        assert top_of(pilot).view.sort.key == "p99"
-        assert top_of(pilot).view.sort.descending
+        await until(pilot, lambda: top_of(pilot).view.sort.key == "p99")
+        await until(pilot, lambda: top_of(pilot).view.sort.descending)
         await pilot.click(Grid, offset=(left + 1, 0))
-        assert not top_of(pilot).view.sort.descending
+        await until(pilot, lambda: not top_of(pilot).view.sort.descending)
 
 
 async def test_a_click_goes_to_a_row_and_one_more_opens_it() -> None:
     async with open_top(FakeMesh()) as pilot:
         await pilot.click(Grid, offset=(2, 3))
-        assert top_of(pilot)._grid.cursor == 2
+        await until(pilot, lambda: top_of(pilot)._grid.cursor == 2)
         await pilot.click(Grid, offset=(2, 3))
-        assert top_of(pilot).view.path == (Subject(kind="service", service="payment"),)
+        await until(pilot, lambda: top_of(pilot).view.path == (Subject(kind="service", service="payment"),))
 
 
 async def test_the_cursor_stays_on_its_row_when_figures_change_the_order() -> None:
     mesh = FakeMesh()
     async with open_top(mesh, size=(200, 50)) as pilot:
         await pilot.press(*["right"] * 4)
-        assert names(pilot)[top_of(pilot)._grid.cursor] == "checkout"
+        await until(pilot, lambda: cursor_name(pilot) == "checkout")
         mesh.publish(services=[make_row(destination="payment", rate=900.0), make_row(destination="checkout", rate=1.0)])
         await until(pilot, lambda: names(pilot)[0] == "payment")
-        assert names(pilot)[top_of(pilot)._grid.cursor] == "checkout"
+        await until(pilot, lambda: cursor_name(pilot) == "checkout")
 
 
 async def test_a_filter_is_typed_kept_and_dropped() -> None:
     async with open_top(FakeMesh()) as pilot:
         await pilot.press("slash", *"pay")
-        assert names(pilot) == ["payment"]
+        await until(pilot, lambda: names(pilot) == ["payment"])
         await pilot.press("enter")
-        assert names(pilot) == ["payment"]
-        assert "hidden by the filter 'pay'" in read_screen(pilot)
+        await until(pilot, lambda: names(pilot) == ["payment"])
+        await shows(pilot, "hidden by the filter 'pay'")
         await pilot.press("escape")
-        assert len(names(pilot)) == 3
+        await until(pilot, lambda: len(names(pilot)) == 3)
         await pilot.press("slash", *"q", "escape")
-        assert len(names(pilot)) == 3
+        await until(pilot, lambda: len(names(pilot)) == 3)
         assert top_of(pilot).is_running
 
 
@@ -124,27 +129,27 @@ async def test_pause_holds_figures_still_and_says_so(key: str) -> None:
     mesh = FakeMesh()
     async with open_top(mesh) as pilot:
         await pilot.press(key)
-        assert "PAUSED" in read_screen(pilot)
+        await shows(pilot, "PAUSED")
         before = top_of(pilot).snapshot
         mesh.publish(services=[make_row(destination="checkout", rate=777.0)])
         await until(pilot, lambda: top_of(pilot).feed.metrics is mesh.metrics)
         assert top_of(pilot).snapshot is before
         await pilot.press(key)
-        assert "777" in read_screen(pilot)
+        await shows(pilot, "777")
 
 
 async def test_logs_are_those_of_the_row_and_of_sidecars_on_demand() -> None:
     mesh = FakeMesh()
     async with open_top(mesh) as pilot:
         await pilot.press("l")
-        await until(pilot, lambda: "checkout-v1-1 | listening" in read_screen(pilot))
-        assert isinstance(pilot.app.screen, LogScreen)
+        await shows(pilot, "checkout-v1-1 | listening")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LogScreen))
         await pilot.press("p")
-        assert not pilot.app.screen.query_one(RichLog).auto_scroll
+        await until(pilot, lambda: not pilot.app.screen.query_one(RichLog).auto_scroll)
         await pilot.press("space", "s")
         await until(pilot, lambda: ("logs", "checkout", "True") in mesh.asked)
         await pilot.press("escape")
-        assert len(pilot.app.screen_stack) == 1
+        await until(pilot, lambda: len(pilot.app.screen_stack) == 1)
     assert mesh.asked[0] == ("logs", "checkout", "False")
 
 
@@ -156,9 +161,9 @@ async def test_texts_open_and_escape_closes_them(key: str, shown: str) -> None:
     async with open_top(FakeMesh(), size=(120, 60)) as pilot:
         await pilot.press(key)
         await until(pilot, lambda: isinstance(pilot.app.screen, TextScreen))
-        assert shown in read_screen(pilot)
+        await shows(pilot, shown)
         await pilot.press("escape")
-        assert not isinstance(pilot.app.screen, TextScreen)
+        await until(pilot, lambda: not isinstance(pilot.app.screen, TextScreen))
 
 
 @pytest.mark.parametrize(("key", "code"), [("q", 0), ("ctrl+c", INTERRUPTED)])
@@ -181,11 +186,11 @@ async def test_it_outlives_a_control_plane_that_is_killed() -> None:
     async with open_top(mesh, orphans=lambda: True) as pilot:
         mesh.kill()
         await until(pilot, lambda: top_of(pilot).feed.link == "reconnecting")
-        assert "RECONNECTING" in read_screen(pilot)
-        assert "checkout" in read_screen(pilot)
+        await shows(pilot, "RECONNECTING")
+        await shows(pilot, "checkout")
         mesh.start()
         await until(pilot, lambda: top_of(pilot).feed.link == "live")
-        assert "RECONNECTING" not in read_screen(pilot)
+        await shows(pilot, without="RECONNECTING")
 
 
 async def test_it_tells_of_a_mesh_that_went_down_and_goes_on_with_the_next() -> None:
@@ -193,7 +198,7 @@ async def test_it_tells_of_a_mesh_that_went_down_and_goes_on_with_the_next() -> 
     async with open_top(mesh) as pilot:
         mesh.stop()
         await until(pilot, lambda: top_of(pilot).feed.link == "down")
-        assert "the mesh is down" in read_screen(pilot)
+        await shows(pilot, "the mesh is down")
         mesh.start()
         await until(pilot, lambda: top_of(pilot).feed.link == "live")
 
@@ -201,10 +206,16 @@ async def test_it_tells_of_a_mesh_that_went_down_and_goes_on_with_the_next() -> 
 async def test_a_control_plane_that_hangs_is_left_and_tried_again() -> None:
     mesh = FakeMesh()
     async with open_top(mesh) as pilot:
-        top_of(pilot).feed._patience = 0.05
+        feed = top_of(pilot).feed
+        links, changed = list[str](), feed._changed
+
+        def note() -> None:
+            links.append(feed.link)
+            changed()
+
+        feed._changed, feed._patience = note, 0.05
         mesh.publish()
-        await until(pilot, lambda: top_of(pilot).feed.link == "reconnecting")
-        await until(pilot, lambda: mesh.connects > 1)
+        await until(pilot, lambda: mesh.connects > 1 and "reconnecting" in links)
 
 
 async def test_another_size_shows_other_columns() -> None:
@@ -220,9 +231,9 @@ async def test_another_size_shows_other_columns() -> None:
 
 async def test_a_sidecar_that_hangs_is_named_with_the_age_of_its_figures() -> None:
     async with open_top(FakeMesh(), size=(200, 50)) as pilot:
-        assert "sidecar payment has not answered for 14s: did not answer within 2 s" in read_screen(pilot)
+        await shows(pilot, "sidecar payment has not answered for 14s: did not answer within 2 s")
         await pilot.press("end", "enter")
-        assert "14s old" in read_screen(pilot)
+        await shows(pilot, "14s old")
 
 
 async def test_a_bug_is_raised_and_not_drawn() -> None:
@@ -255,7 +266,7 @@ async def test_a_tap_runs_only_while_its_tab_is_shown() -> None:
         assert taps == []
         await pilot.press("4")
         await until(pilot, lambda: taps == ["begun"])
-        assert "waiting for requests" in read_screen(pilot)
+        await shows(pilot, "waiting for requests")
         await pilot.press("1")
         await until(pilot, lambda: taps == ["begun", "ended"])
 
@@ -266,8 +277,8 @@ async def test_what_was_left_out_and_who_is_silent_is_told() -> None:
         await asyncio.Event().wait()
 
     async with open_top(FakeMesh(), tap=tap, start=View(tab="requests")) as pilot:
-        await until(pilot, lambda: "1,200 more passed: a sidecar reports at most 100 a second" in read_screen(pilot))
-        assert "no reports yet of: cart" in read_screen(pilot)
+        await shows(pilot, "1,200 more passed: a sidecar reports at most 100 a second")
+        await shows(pilot, "no reports yet of: cart")
 
 
 async def test_the_bar_beside_many_rows_hides_nothing_of_the_last_column() -> None:
@@ -285,8 +296,8 @@ async def test_the_bar_beside_many_rows_hides_nothing_of_the_last_column() -> No
         await asyncio.Event().wait()
 
     async with open_top(FakeMesh(), size=(80, 24), tap=tap, start=View(tab="requests")) as pilot:
-        await until(pilot, lambda: "12ms" in read_screen(pilot))
-        assert "DURATION" in read_screen(pilot)
+        await shows(pilot, "12ms")
+        await shows(pilot, "DURATION")
 
 
 async def test_a_tap_goes_on_with_the_next_control_plane(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,8 +313,8 @@ async def test_a_tap_goes_on_with_the_next_control_plane(monkeypatch: pytest.Mon
         await asyncio.Event().wait()
 
     async with open_top(FakeMesh(), tap=tap, start=View(tab="requests")) as pilot:
-        await until(pilot, lambda: "/on" in read_screen(pilot))
-        assert "no live requests" not in read_screen(pilot)
+        await shows(pilot, "/on")
+        await shows(pilot, without="no live requests")
 
 
 async def test_a_tap_that_fails_is_told_of() -> None:
@@ -315,4 +326,4 @@ async def test_a_tap_that_fails_is_told_of() -> None:
         raise NotRunningError("no mesh runs in /mesh")
 
     async with open_top(FakeMesh(), tap=tap, start=View(tab="requests")) as pilot:
-        await until(pilot, lambda: "no live requests: no mesh runs in /mesh" in read_screen(pilot))
+        await shows(pilot, "no live requests: no mesh runs in /mesh")

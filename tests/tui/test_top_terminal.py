@@ -42,7 +42,7 @@ class Terminal:
             start_new_session=True, env={**os.environ, "TERM": "xterm-256color"},
         )  # fmt: skip
 
-    def read_until(self, done: Callable[[], Any], seconds: float = 60.0) -> None:
+    def read_until(self, done: Callable[[], Any], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while not done():
             assert time.monotonic() < deadline, self.output[-2000:]
@@ -124,7 +124,7 @@ def test_a_terminal_that_is_gone_ends_it(terminal: Terminal) -> None:
     os.close(terminal.theirs)
     terminal.ours = terminal.theirs = -1
     os.kill(terminal.process.pid, signal.SIGHUP)
-    assert terminal.process.wait(timeout=30) == 130
+    assert terminal.process.wait(timeout=120) == 130
 
 
 @pytest.mark.parametrize(("value", "coloured"), [("1", False), ("", True)])
