@@ -145,12 +145,11 @@ def test_an_answer_that_takes_too_long_ends_with_4(sidecar: Sidecar, run_cli: Ru
 def test_a_sidecar_that_takes_no_connections_is_explained(
     served: ServedMesh, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    target = CallTarget(source="checkout", socket="", host="127.0.0.1", port=port)
-    monkeypatch.setattr(served.backend, "call_target", lambda source: target)
-    done = run_cli("call", "--from", "checkout", "payment")
+    with socket.socket() as deaf:  # nobody else can take its port
+        deaf.bind(("127.0.0.1", 0))
+        target = CallTarget(source="checkout", socket="", host="127.0.0.1", port=deaf.getsockname()[1])
+        monkeypatch.setattr(served.backend, "call_target", lambda source: target)
+        done = run_cli("call", "--from", "checkout", "payment")
     assert done.code == 1
     assert "the sidecar of checkout does not take connections" in done.stderr
     assert "meshctl status" in done.stderr

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from tests.cli.conftest import RunCli, ServedMesh
+from tests.fakes.backend import T0
 
+from meshctl.cli import render
 from meshctl.wire.disturbances import DisturbRequest
 
 
@@ -27,8 +28,10 @@ def test_what_is_over_at_once_says_what_comes_of_it(served: ServedMesh, run_cli:
     assert request.author.endswith(f"@inject {kind}")
 
 
-def test_what_lasts_says_when_it_ends_and_how_to_end_it(served: ServedMesh, run_cli: RunCli) -> None:
-    served.backend.disturbances._now = time.time()
+def test_what_lasts_says_when_it_ends_and_how_to_end_it(
+    served: ServedMesh, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "read_clock", lambda: T0)
     outcome = run_cli("inject", "pause", "payment/payment-v1-1", "--for", "90s", "--name", "nap", "--force")
     assert outcome.code == 0
     said = "nap ends by itself in 1m30s, or by: meshctl inject clear nap\n"

@@ -113,7 +113,7 @@ def test_a_wait_that_takes_too_long_is_exit_4_and_names_what_was_awaited(
     use_daemon: UseDaemon, run_cli: RunCli
 ) -> None:
     use_daemon("slow")
-    outcome = run_cli("up", "--wait", "--wait-timeout", "2s")
+    outcome = run_cli("up", "--wait", "--wait-timeout", "2m")
     assert outcome.code == 4
     assert "  payment-v1-1: starting\n" in outcome.stderr
     assert len(_fakes()) == 1
@@ -259,7 +259,7 @@ class Attached:
     def end(self) -> int:
         assert self.process.stdout is not None
         self.seen += self.process.stdout.read().splitlines()
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -372,7 +372,7 @@ def test_a_control_plane_that_is_killed_ends_the_attachment_with_1_and_a_hint(
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -88,7 +88,9 @@ def make_routes(name: str, weights: Mapping[str, int], *, discovered: Iterable[s
             {
                 "name": "all",
                 "domains": ["*"],
-                "routes": [{"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": parts}}}],
+                "routes": [
+                    {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": parts}, "timeout": "0s"}}
+                ],
             }
         ],
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,10 +318,21 @@ def make_request(text: str, *services: str, author: str = "up", reset: bool = Fa
     return UpRequest(files=[file], variables={}, services=list(services), author=author, reset=reset)
 
 
+async def until_awaited(plane: ControlPlane, *expected: str) -> None:
+    """Return when just this is what keeps the mesh from being ready; fails the test after a minute."""
+    found = await plane.ready(0.01)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(60):
+            while found.waiting != [*expected]:
+                await asyncio.sleep(0.01)
+                found = await plane.ready(0.01)
+    assert (found.state, found.waiting) == ("timeout", [*expected])
+
+
 async def until(condition: Any, what: str) -> None:
-    """Return when a condition holds; fails the test after ten seconds."""
+    """Return when a condition holds; fails the test after a minute."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.002)
     except TimeoutError:

@@ -82,12 +82,14 @@ async def run_sidecar(folder: Path, *, node: str, ads_socket: str) -> AsyncItera
 
 
 @asynccontextmanager
-async def run_backend(socket: Path, answer: str, *, ssl: object = None) -> AsyncIterator[str]:
-    """An HTTP server on a unix socket that answers with its name, slowly for ``/slow``; yields the socket's path."""
+async def run_backend(
+    socket: Path, answer: str, *, ssl: object = None, release: asyncio.Event | None = None
+) -> AsyncIterator[str]:
+    """An HTTP server on a unix socket that answers with its name, ``/slow`` when it is released; yields its path."""
 
     async def handle(request: aiohttp.web.Request) -> aiohttp.web.Response:
-        if request.path == "/slow":
-            await asyncio.sleep(1.0)
+        if request.path == "/slow" and release is not None:
+            await release.wait()
         return aiohttp.web.Response(text=answer)
 
     app = aiohttp.web.Application()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
-DEADLINE = 20.0
+DEADLINE = 60.0
 UPSTREAMS = {
     "catalog": (),
     "payment": (),

@@ -55,7 +55,7 @@ class World:
         return Client(self.stub().DeltaAggregatedResources(), node)
 
     async def wait_state(self, node: str, state: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.server.status(node).state != state:
                 self.changed.clear()
                 await self.changed.wait()
@@ -75,7 +75,7 @@ class Client:
         await self.call.write(request)
 
     async def get(self) -> Any:
-        return await asyncio.wait_for(self.call.read(), 10)
+        return await asyncio.wait_for(self.call.read(), 60)
 
     async def answer(self, response: Any, error: str = "") -> None:
         request = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
@@ -192,7 +192,7 @@ async def test_an_older_version_counts_as_reached_when_a_newer_one_is(world: Wor
     world.server.publish(old)
     world.server.publish(new)
     client = await world.connect("n")
-    waiting = asyncio.ensure_future(world.server.wait_synced({"n": old.version}, 10))
+    waiting = asyncio.ensure_future(world.server.wait_synced({"n": old.version}, 60))
     await client.take_all()
     await waiting
 
@@ -202,15 +202,15 @@ async def test_a_version_published_again_has_to_be_acknowledged_again(world: Wor
     world.server.publish(one)
     client = await world.connect("n")
     await client.take_all()
-    await world.server.wait_synced({"n": one.version}, 10)
+    await world.server.wait_synced({"n": one.version}, 60)
     world.server.publish(two)
     await client.answer(await client.get())
-    await world.server.wait_synced({"n": two.version}, 10)
+    await world.server.wait_synced({"n": two.version}, 60)
     world.server.publish(one)
     with pytest.raises(WaitTimeoutError, match=r"n \(clusters not acknowledged\)"):
         await world.server.wait_synced({"n": one.version}, 0.05)
     await client.answer(await client.get())
-    await world.server.wait_synced({"n": one.version}, 10)
+    await world.server.wait_synced({"n": one.version}, 60)
 
 
 async def test_who_is_missing_is_named(world: World) -> None:
@@ -237,7 +237,7 @@ async def test_a_refusal_ends_the_wait_with_the_words(world: World) -> None:
     client = await world.connect("n")
     await client.take_all()
     world.server.publish(bad)
-    waiting = asyncio.ensure_future(world.server.wait_synced({"n": bad.version}, 10))
+    waiting = asyncio.ensure_future(world.server.wait_synced({"n": bad.version}, 60))
     await client.answer(await client.get(), error="it is bad\n")
     with pytest.raises(RejectedError) as caught:
         await waiting
@@ -247,7 +247,7 @@ async def test_a_refusal_ends_the_wait_with_the_words(world: World) -> None:
     later = snapshot("n", [resource(CLUSTER, "a", b"bad"), resource(CLUSTER, "b", b"1")])
     world.server.publish(later)
     await client.answer(await client.get())
-    await world.server.wait_synced({"n": later.version}, 10)
+    await world.server.wait_synced({"n": later.version}, 60)
     assert world.server.status("n").error == "a: it is bad"
 
     world.server.retry_rejected("n")
@@ -263,7 +263,7 @@ async def test_all_refusals_are_listed(world: World) -> None:
     await client.answer(await client.get(), error="Error adding/updating cluster(s) a: bad, b: worse")
     await client.ask(LISTENER)
     with pytest.raises(RejectedError) as caught:
-        await world.server.wait_synced({"n": made.version}, 10)
+        await world.server.wait_synced({"n": made.version}, 60)
     assert [line.split(":")[0] for line in caught.value.detail.splitlines()] == ["clusters a", "clusters b"]
 
 
@@ -273,20 +273,20 @@ async def test_a_forgotten_node_is_not_listed_and_may_come_back(world: World) ->
     world.server.publish(one_cluster("gone"))
     client = await world.connect("n")
     await client.take_all()
-    await world.server.wait_synced({"n": made.version}, 10)
+    await world.server.wait_synced({"n": made.version}, 60)
     world.server.forget("gone")
     world.server.forget("never-known")
     world.server.forget("n")
     assert [item.node for item in world.server.statuses()] == ["n"], "it is still connected"
     world.server.publish(made)
-    await world.server.wait_synced({"n": made.version}, 10)
+    await world.server.wait_synced({"n": made.version}, 60)
 
 
 async def test_only_the_newest_versions_are_remembered(world: World) -> None:
     for number in range(300):
         world.server.publish(one_cluster("n", str(number)))
     await (await world.connect("n")).take_all()
-    await world.server.wait_synced({"n": one_cluster("n", "250").version}, 10)
+    await world.server.wait_synced({"n": one_cluster("n", "250").version}, 60)
     with pytest.raises(WaitTimeoutError):
         await world.server.wait_synced({"n": one_cluster("n", "1").version}, 0.01)
 

@@ -317,7 +317,7 @@ def test_processes_without_a_control_plane_are_a_warning(paths: MeshPaths) -> No
         assert "1 process of the mesh runs on: checkout-v1-1" in found.message
     finally:
         for child in children:
-            child.communicate(b"\n", timeout=10)
+            child.communicate(b"\n", timeout=60)
 
 
 def test_sockets_that_nobody_serves_are_a_warning(paths: MeshPaths) -> None:

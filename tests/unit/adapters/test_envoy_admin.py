@@ -17,6 +17,12 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may take as long as this machine is busy."""
+    monkeypatch.setattr(envoy_admin, "_TIMEOUT", 60.0)
+
+
 @asynccontextmanager
 async def answering(answer: bytes, *, hang: bool = False) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A sidecar that answers every request with the same bytes; its socket, and the requests it got."""

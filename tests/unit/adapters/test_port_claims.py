@@ -58,7 +58,7 @@ def test_two_never_choose_at_the_same_time(pair: tuple[PortClaims, PortClaims]) 
     inside, seen = threading.Event(), list[frozenset[int]]()
 
     def choose() -> None:
-        inside.wait(10)
+        inside.wait(60)
         seen.append(others(two))
 
     other = threading.Thread(target=choose)
@@ -68,5 +68,5 @@ def test_two_never_choose_at_the_same_time(pair: tuple[PortClaims, PortClaims]) 
         other.join(0.05)
         assert other.is_alive(), "it waits"
         one.hold([5])
-    other.join(10)
+    other.join(60)
     assert seen == [{5}]

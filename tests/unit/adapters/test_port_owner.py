@@ -72,7 +72,7 @@ def test_the_owner_of_a_port_is_named_with_pid_and_command() -> None:
         assert text.startswith(f"port {port} is held by python")
         assert f"(pid {child.pid})" in text
     finally:
-        child.communicate("\n", timeout=10)
+        child.communicate("\n", timeout=60)
 
 
 def test_a_port_that_nobody_listens_on_has_no_owner(held: int) -> None:

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from aiohttp import web
 from tests.support.keeper import wait_until
+from tests.support.marked import find_marked
 
 from meshctl.conduct.programs import run_program, send_request
 from meshctl.errors import MeshctlError, UsageError, WaitTimeoutError
@@ -30,30 +30,24 @@ async def test_a_program_that_is_not_there_is_told() -> None:
         await run_program(ProcessProvider(path="nothing-like-it"))
 
 
-async def start_family(folder: Path, *, timeout: float | None) -> asyncio.Task[Any]:
-    script = f"sleep 1000 & echo $! > {folder}/pid; wait"
-    task = asyncio.ensure_future(run_program(ProcessProvider(path="sh", arguments=("-c", script), timeout=timeout)))
-    await wait_until(lambda: (folder / "pid").exists() and (folder / "pid").read_text().endswith("\n"))
-    return task
-
-
-def has_ended(folder: Path) -> bool:
-    pid = int((folder / "pid").read_text())
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+def run_family(folder: Path, *, timeout: float | None) -> asyncio.Task[Any]:
+    """A program with a child, both known by the folder."""
+    script = f"export FAMILY={folder}; sleep 1000 & wait"
+    return asyncio.ensure_future(run_program(ProcessProvider(path="sh", arguments=("-c", script), timeout=timeout)))
 
 
 async def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    task = await start_family(tmp_path, timeout=0.5)
-    with pytest.raises(WaitTimeoutError, match=r"longer than 0\.5 s"):
-        await task
-    await wait_until(lambda: has_ended(tmp_path))
+    with pytest.raises(WaitTimeoutError, match=r"longer than 0\.3 s"):
+        await run_family(tmp_path, timeout=0.3)
+    await wait_until(lambda: not find_marked(str(tmp_path)))
 
 
 async def test_a_program_ends_with_its_activity(tmp_path: Path) -> None:
-    task = await start_family(tmp_path, timeout=None)
+    task = run_family(tmp_path, timeout=None)
+    await wait_until(lambda: len(find_marked(str(tmp_path))) == 2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await wait_until(lambda: has_ended(tmp_path))
+    await wait_until(lambda: not find_marked(str(tmp_path)))
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class Stage:
         self.done: list[str] = []
         self.cancelled: list[str] = []
         self.started = asyncio.Event()
+        self.finished = asyncio.Event()
 
     async def __call__(self, activity: Activity, rollback: bool) -> Value:
         assert rollback == (activity.name in ("mend", "tidy"))
@@ -44,10 +45,13 @@ class Stage:
             case "hang" | "slow":
                 self.started.set()
                 try:
-                    await asyncio.sleep(60 if activity.name == "hang" else 0.05)
+                    # What is slow ends after the last one, and what hangs never.
+                    await (self.finished if activity.name == "slow" else asyncio.Event()).wait()
                 except asyncio.CancelledError:
                     self.cancelled.append(activity.name)
                     raise
+        if activity.name == "last":
+            self.finished.set()
         self.done.append(activity.name)
         return activity.name
 

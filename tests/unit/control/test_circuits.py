@@ -62,7 +62,7 @@ def world(tmp_path: Path) -> ControlWorld:
 
 async def up(plane: ControlPlane) -> None:
     await plane.up(make_request(TOPOLOGY))
-    assert (await plane.ready(10)).state == "ready"
+    assert (await plane.ready(60)).state == "ready"
 
 
 def told(world: ControlWorld) -> list[tuple[str, str, str]]:
@@ -178,7 +178,7 @@ async def test_what_is_let_go_again_differs_from_the_files_in_nothing(world: Con
 async def test_what_the_files_hold_open_is_let_go_all_the_same(world: ControlWorld, text: str) -> None:
     async with world.running() as plane:
         await plane.up(make_request(text))
-        assert (await plane.ready(10)).state == "ready"
+        assert (await plane.ready(60)).state == "ready"
         await plane.circuits.force(ForceRequest(service="api", forced="auto", author="ann@circuit", reason=""))
         (found,) = plane.circuits.list("api").circuits
         assert (found.forced, found.failure_threshold) == ("auto", 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.process_host import Behaviour
 from tests.fakes.state_store import FakeStateStore
-from tests.support.control_world import ControlWorld, make_request, until
+from tests.support.control_world import ControlWorld, make_request, until, until_awaited
 
 from meshctl.control.control_plane import ControlPlane
 from meshctl.errors import (
@@ -46,7 +46,7 @@ async def plane(world: ControlWorld) -> AsyncIterator[ControlPlane]:
 
 async def bring_up(plane: ControlPlane, text: str = TEXT, *services: str) -> list[str]:
     result = await plane.up(make_request(text, *services))
-    ready = await plane.ready(10)
+    ready = await plane.ready(60)
     assert ready.state == "ready", ready
     return result.changes
 
@@ -118,7 +118,7 @@ async def test_up_of_a_part_adds_to_what_runs_and_up_alone_asks_for_all(
 async def test_what_failed_is_told_and_tried_again_by_the_next_up(plane: ControlPlane, world: ControlWorld) -> None:
     text = TEXT.replace("cart: {command: ./web}", "cart: {command: ./crash, restart: {policy: 'no'}}")
     await plane.up(make_request(text))
-    result = await plane.ready(10)
+    result = await plane.ready(60)
     assert (result.state, [failure.name for failure in result.failures]) == ("failed", ["cart-v1-1"])
     assert (result.failures[0].exit_code, plane.status().state) == (3, "failed")
     world.machine.commands = {**(world.machine.commands or {}), "./crash": Behaviour()}
@@ -140,12 +140,11 @@ async def test_what_is_late_is_named(plane: ControlPlane, world: ControlWorld) -
     world.sick = {"cart-v1-1"}
     world.sidecars.late = {"orders"}
     await plane.up(make_request(TEXT))
-    result = await plane.ready(0.3)
-    assert result.state == "timeout"
-    assert result.waiting == [
+    await until_awaited(
+        plane,
         "cart-v1-1: starting (waiting for its readiness check: answered 503)",
         "sidecar.orders: configuration stale",
-    ]
+    )
 
 
 # ------------------------------------------------------------------------------------------------- instances
@@ -171,7 +170,7 @@ async def test_scaling_and_restarting_do_not_wait_for_what_is_none_of_their_busi
 ) -> None:
     text = TEXT.replace("cart: {command: ./web}", "cart: {command: ./crash, restart: {policy: 'no'}}")
     await plane.up(make_request(text))
-    assert (await plane.ready(10)).state == "failed"
+    assert (await plane.ready(60)).state == "failed"
     world.sidecars.late = set()
     await plane.instances.scale(ScaleRequest(service="orders", version="", replicas=2))
     await plane.instances.restart(RestartRequest(targets=["orders"]))
@@ -192,9 +191,9 @@ async def test_an_instance_that_never_gets_ready_ends_the_wait(
     text = TEXT.replace("cart: {command: ./web}", "cart: {command: ./web, stop_grace: 0.1}")
     await bring_up(plane, text)
     world.sick = {"cart-v1-1", "orders-v1-2"}
-    with pytest.raises(WaitTimeoutError, match="orders-v1-2: starting"):
+    with pytest.raises(WaitTimeoutError, match="orders-v1-2: "):
         await plane.instances.scale(ScaleRequest(service="orders", version="", replicas=2))
-    with pytest.raises(WaitTimeoutError, match="cart-v1-1: starting") as caught:
+    with pytest.raises(WaitTimeoutError, match="cart-v1-1: ") as caught:
         await plane.instances.restart(RestartRequest(targets=["cart"]))
     assert "orders" not in caught.value.message
 
@@ -229,10 +228,9 @@ async def test_a_registered_instance_is_ready_when_its_check_passes(plane: Contr
     await bring_up(plane)
     made = await plane.instances.register(register_request())
     assert (made.id, made.version, made.expires_at) == ("tax-ext-1", "v1", None)
-    waiting = (await plane.ready(0.3)).waiting
-    assert waiting == ["tax-ext-1: its health check does not pass yet"]
+    await until_awaited(plane, "tax-ext-1: its health check does not pass yet")
     world.sidecars.failing = set()
-    assert (await plane.ready(10)).state == "ready"
+    assert (await plane.ready(60)).state == "ready"
 
 
 async def test_the_same_address_keeps_its_id_and_another_version_gets_another(
@@ -251,12 +249,12 @@ async def test_an_id_that_comes_again_for_another_address_has_to_prove_itself(
 ) -> None:
     await bring_up(plane)
     first = await plane.instances.register(register_request())
-    assert (await plane.ready(10)).state == "ready"
+    assert (await plane.ready(60)).state == "ready"
     await plane.instances.deregister(first.id)
     world.sidecars.failing = {"tax-ext-1"}
     again = await plane.instances.register(register_request("127.0.0.1:9001"))
     assert again.id == first.id
-    assert (await plane.ready(0.2)).waiting == ["tax-ext-1: its health check does not pass yet"]
+    await until_awaited(plane, "tax-ext-1: its health check does not pass yet")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +289,7 @@ async def test_a_heartbeat_renews_and_moves_no_port(plane: ControlPlane, world: 
     await bring_up(plane)
     request = RegisterRequest(service="tax", address="[::1]:9000", version="", ttl=30.0)
     made = await plane.instances.register(request)
-    assert (await plane.ready(10)).state == "ready"
+    assert (await plane.ready(60)).state == "ready"
     ports = dict(world.store.ports())
     world.taken = set(ports.values())
     assert isinstance(world.store, FakeStateStore)
@@ -318,7 +316,7 @@ async def test_a_listener_whose_port_was_taken_is_told_once_and_tried_again_when
         "cart": "outbound: error adding listener 'outbound': cannot bind '127.0.0.1:20123': Address already in use"
     }
     said = "sidecar.rejected cart: the sidecar of cart cannot listen: port 20123 is held by python3 (pid 7)"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while said not in await world.event_lines():
             await asyncio.sleep(0.01)
     assert world.sidecars.retried == []
@@ -346,7 +344,7 @@ async def test_the_state_of_every_sidecar(plane: ControlPlane, world: ControlWor
 
 async def test_what_is_asked_for_is_an_event_each(plane: ControlPlane, world: ControlWorld) -> None:
     await bring_up(plane)
-    assert (await plane.ready(10)).state == "ready"
+    assert (await plane.ready(60)).state == "ready"
     await plane.instances.scale(ScaleRequest(service="cart", version="", replicas=2))
     await plane.instances.restart(RestartRequest(targets=["orders"]))
     await bring_up(plane)

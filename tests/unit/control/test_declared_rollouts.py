@@ -42,7 +42,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
 
 async def bring_up(plane: ControlPlane, price: int = 1) -> list[str]:
     changes = (await plane.up(make_request(TOPOLOGY % price, author="ann@up"))).changes
-    assert (await plane.ready(10)).state == "ready"
+    assert (await plane.ready(60)).state == "ready"
     return changes
 
 
@@ -82,7 +82,7 @@ async def test_what_is_under_way_or_was_tried_is_left_alone_until_it_is_new(plan
 
 async def test_a_rollout_of_another_version_is_not_ended_by_it(plane: ControlPlane) -> None:
     await plane.up(make_request((TOPOLOGY % 1).replace("rollout: {version: v2, ", "rollout: {")))
-    assert (await plane.ready(10)).state == "ready"
+    assert (await plane.ready(60)).state == "ready"
     assert of_shop(plane) is None
     asked = StartRequest(service="shop", version="v2", author="ann", alpha=0.1)
     begun_by_hand = await plane.rollouts.start(asked)
@@ -103,7 +103,7 @@ async def test_a_rollout_of_another_version_is_not_ended_by_it(plane: ControlPla
 
 async def test_a_version_that_does_not_come_up_is_an_error_and_another_chance(plane: ControlPlane) -> None:
     await plane.up(make_request((TOPOLOGY % 1).replace("version: v2, ", "")))
-    assert (await plane.ready(10)).state == "ready"
+    assert (await plane.ready(60)).state == "ready"
     with pytest.raises(StartError, match="v3 of shop is not rolled out") as caught:
         await plane.rollouts.start(StartRequest(service="shop", version="v3", author="ann"))
     assert "canary retry shop" in caught.value.hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ async def running(world: ControlWorld, text: str = TOPOLOGY) -> AsyncIterator[Co
     async with world.running() as plane:
         await plane.begin()
         await plane.up(make_request(text))
-        await plane.ready(10)
+        await plane.ready(60)
         yield plane
 
 
@@ -115,15 +116,19 @@ async def test_a_fault_is_stored_before_it_is_made_and_until_it_is_undone(world:
         assert [line.partition(" ")[0] for line in await world.event_lines()][-2:] == ["fault.on", "fault.off"]
 
 
-async def test_a_fault_ends_at_its_deadline(world: ControlWorld) -> None:
+async def test_a_fault_ends_at_its_deadline(world: ControlWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshctl.control.faults.SHORTEST_DURATION", 0.01)
     async with running(world) as plane:
         toy = plane.fault_register.kinds["toy"] = Toy(world)
-        await plane.fault_register.inject(order(duration=1.0))
+        await plane.fault_register.inject(order(duration=0.05))
         await until(lambda: not plane.fault_register.active(), "it is over")
         assert toy.seen == ["begin f1", "end f1"]
 
 
-async def test_what_cannot_be_undone_is_tried_again_and_listed_meanwhile(world: ControlWorld) -> None:
+async def test_what_cannot_be_undone_is_tried_again_and_listed_meanwhile(
+    world: ControlWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshctl.control.faults.SHORTEST_DURATION", 0.01)
     async with running(world) as plane:
         waits = list[float]()
 
@@ -134,7 +139,7 @@ async def test_what_cannot_be_undone_is_tried_again_and_listed_meanwhile(world: 
         plane.fault_register._wait = wait
         toy = plane.fault_register.kinds["toy"] = Toy(world)
         toy.failing = 3
-        await plane.fault_register.inject(order(duration=1.0))
+        await plane.fault_register.inject(order(duration=0.05))
         await until(lambda: not plane.fault_register.active(), "it is undone")
         assert len(waits) == 3
         assert sum(line.startswith("fault.stuck") for line in await world.event_lines()) == 1
@@ -155,8 +160,8 @@ async def test_the_next_control_plane_takes_over_what_is_not_overdue(world: Cont
     async with running(world) as plane:
         plane.fault_register.kinds["toy"] = Toy(world)
         await plane.fault_register.inject(order())
-        await plane.fault_register.inject(order(id="short", duration=1.0))
-    await asyncio.sleep(1.0)
+        short, _ = await plane.fault_register.inject(order(id="short"))
+    world.store.put_fault(replace(short, ends_at=short.started_at))
     plane = world.make()
     toy = plane.fault_register.kinds["toy"] = Toy(world)
     await world.engine.start()
@@ -256,8 +261,8 @@ async def test_a_fault_on_requests_is_published_to_those_it_concerns_and_renewed
 
 async def test_a_lease_never_outlives_a_deadline(world: ControlWorld) -> None:
     async with running(world) as plane:
-        await plane.faults.inject(ask(duration="3s"))
-        assert 0 < plane.faults.lease("api") <= 3
+        await plane.faults.inject(ask(duration=f"{0.9 * LEASE:g}s"))
+        assert 0 < plane.faults.lease("api") <= 0.9 * LEASE
 
 
 async def test_a_fault_that_a_sidecar_refuses_is_undone(world: ControlWorld) -> None:
@@ -331,7 +336,8 @@ async def test_the_faults_of_a_topology_begin_with_it(world: ControlWorld) -> No
     async with running(world, BROKEN) as plane:
         await until(lambda: "meshctl.fault.first" in shares(world, "api"), "it is on")
         (fault,) = plane.faults.list().faults
-        assert (fault.id, fault.origin, round(fault.remaining)) == ("first", "topology", 3600)
+        assert (fault.id, fault.origin) == ("first", "topology")
+        assert 3000 < fault.remaining <= 3600
         # One that was cleared stays so while its text is the same.
         await plane.faults.clear(ClearRequest(ids=["first"], author="ann"))
         await plane.up(make_request(BROKEN))

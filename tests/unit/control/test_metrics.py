@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> ControlWorld:
 async def plane(world: ControlWorld) -> AsyncIterator[ControlPlane]:
     async with world.running() as plane:
         await plane.up(make_request(TEXT))
-        assert (await plane.ready(10)).state == "ready"
+        assert (await plane.ready(60)).state == "ready"
         yield plane
 
 

@@ -80,7 +80,7 @@ def world(tmp_path: Path) -> ControlWorld:
 async def driver(world: ControlWorld) -> AsyncIterator[Driver]:
     async with world.running() as plane:
         await plane.up(make_request(TOPOLOGY))
-        assert (await plane.ready(10)).state == "ready"
+        assert (await plane.ready(60)).state == "ready"
         yield Driver(plane)
 
 
@@ -313,7 +313,7 @@ async def _follow(driver: Driver) -> AsyncIterator[Rollout]:
 async def test_a_control_plane_that_was_killed_holds_the_weight_and_counts_afresh(world: ControlWorld) -> None:
     async with world.running() as plane:
         await plane.up(make_request(TOPOLOGY))
-        assert (await plane.ready(10)).state == "ready"
+        assert (await plane.ready(60)).state == "ready"
         before = Driver(plane)
         await before.start()
         for _ in range(8):
@@ -338,7 +338,7 @@ async def test_what_was_decided_is_brought_into_effect_after_a_kill(world: Contr
     """Invariant 6: the decision is in the store, and the push never came."""
     async with world.running() as plane:
         await plane.up(make_request(TOPOLOGY))
-        assert (await plane.ready(10)).state == "ready"
+        assert (await plane.ready(60)).state == "ready"
         before = Driver(plane)
         if moment != "starting":
             await before.start()

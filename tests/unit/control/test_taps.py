@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> ControlWorld:
 async def plane(world: ControlWorld) -> AsyncIterator[ControlPlane]:
     async with world.running() as plane:
         await plane.up(make_request(TEXT))
-        assert (await plane.ready(10)).state == "ready"
+        assert (await plane.ready(60)).state == "ready"
         yield plane
 
 
@@ -159,15 +159,15 @@ async def test_a_tap_ends_after_so_many_requests_or_so_long(plane: ControlPlane)
     one = await Taken(plane, query(), count=1).begun()
     for _ in range(3):
         plane.taps.take("front", fields())
-    await asyncio.wait_for(one.task, 10)
+    await asyncio.wait_for(one.task, 60)
     assert (len(one.requests), one.summaries[-1].shown, one.summaries[-1].reported) == (1, 1, 3)
-    await asyncio.wait_for((await Taken(plane, query(), seconds=0.02).begun()).task, 10)
+    await asyncio.wait_for((await Taken(plane, query(), seconds=0.02).begun()).task, 60)
 
 
 async def test_a_mesh_that_is_stopped_ends_every_tap(plane: ControlPlane) -> None:
     tap = await Taken(plane, query()).begun()
     await plane.down(force=False)
-    await asyncio.wait_for(tap.task, 10)
+    await asyncio.wait_for(tap.task, 60)
 
 
 async def test_who_reads_slowly_loses_requests_and_is_told_how_many(
@@ -175,6 +175,7 @@ async def test_who_reads_slowly_loses_requests_and_is_told_how_many(
 ) -> None:
     """What waits for a reader is bounded, and other readers have theirs."""
     monkeypatch.setattr(module, "_QUEUE", 10)
+    monkeypatch.setattr(module, "_LOOK", 0.05)
     quick = await Taken(plane, query()).begun()
     items = plane.taps.tap(query(), count=None, seconds=None)
     await anext(items)

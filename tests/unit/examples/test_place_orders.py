@@ -36,9 +36,10 @@ def test_its_summary_is_json_on_request(shop: Fleet) -> None:
 
 
 def test_it_ends_with_1_when_nobody_answers(fleet: Fleet) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    done = fleet.run("place_orders.py", "--url", url, "--count", "2", "--rate", "500")
+    with socket.socket() as deaf:  # bound, so that nobody else is given its port, and not listening
+        deaf.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        done = fleet.run("place_orders.py", "--url", url, "--count", "2", "--rate", "500")
     assert done.returncode == 1
     assert done.stdout.splitlines()[0].startswith("orders     0 ok, 2 failed")
     assert "failed     2 x no answer: " in done.stdout

@@ -166,9 +166,10 @@ def test_a_repeat_at_the_other_version_is_booked_as_it_was_charged(shop: Fleet, 
 
 def test_the_shop_sells_without_recommendations(shop: Fleet, fleet: Fleet) -> None:
     fleet.urls.update(shop.urls)
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        fleet.urls["recommendations"] = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    placed = order(fleet.start("frontend").url, new_key(), items=TEA)
+    with socket.socket() as deaf:  # bound, so that nobody else is given its port, and not listening
+        deaf.bind(("127.0.0.1", 0))
+        fleet.urls["recommendations"] = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        placed = order(fleet.start("frontend").url, new_key(), items=TEA)
     assert placed["recommended"] == []
     assert next(hop for hop in placed["path"] if hop.get("failed"))["service"] == "recommendations"
 
