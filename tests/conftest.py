@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let one seed decide the examples of Hypothesis too, unless they have one of their own."""
     seed = _seed_of(config)
     if seed is not None and hypothesis.core.global_force_seed is None:
-        hypothesis.core.global_force_seed = seed  # what --hypothesis-seed sets
+        hypothesis.core.global_force_seed = seed  # type: ignore[assignment] # what --hypothesis-seed sets
 
 
 @pytest.hookimpl(trylast=True)

@@ -34,6 +34,10 @@ def cursor_name(pilot: Pilot[int]) -> str:
     return names(pilot)[cursor] if cursor < len(names(pilot)) else ""
 
 
+async def on_tab(pilot: Pilot[int], tab: str) -> None:
+    await until(pilot, lambda: top_of(pilot).view.tab == tab)
+
+
 async def test_tabs_by_number_and_around_by_tab() -> None:
     async with open_top(FakeMesh()) as pilot:
         for key, tab in (
@@ -44,9 +48,9 @@ async def test_tabs_by_number_and_around_by_tab() -> None:
             ("shift+tab", "services"),
         ):
             await pilot.press(key)
-            await until(pilot, lambda tab=tab: top_of(pilot).view.tab == tab)
+            await on_tab(pilot, tab)
         await pilot.press("shift+tab")
-        await until(pilot, lambda: top_of(pilot).view.tab == "versions")
+        await on_tab(pilot, "versions")
 
 
 async def test_enter_goes_in_and_escape_comes_back_to_the_same_row() -> None:
