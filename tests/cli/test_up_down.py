@@ -171,6 +171,25 @@ def test_up_on_a_running_mesh_says_what_changed_and_failing_leaves_it_running(
     assert "down" not in [name for name, _ in served.backend.asked]
 
 
+def test_what_happened_before_all_was_ready_is_told_though_the_answer_came_first(
+    served: ServedMesh, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ready(timeout: float | None) -> ReadyResult:
+        # Nobody who follows is woken: their news comes later than the answer.
+        events = served.backend.event_list
+        seq = events[-1].seq if events else 0
+        events.append(make_event(seq + 1, "payment-v1-1 ready after 0.3 s", subject="payment-v1-1"))
+        events.append(make_event(seq + 2, "rollout 1 begins", subject="payment", kind="rollout.begin"))
+        return ReadyResult(state="ready", failures=[], waiting=[])
+
+    monkeypatch.setattr(served.backend, "ready", ready)
+    outcome = run_cli("up", "--wait")
+    assert outcome.code == 0
+    assert [line for line in outcome.stderr.splitlines() if "after 0.3 s" in line or "rollout" in line] == [
+        "payment-v1-1   ready after 0.3 s"
+    ]
+
+
 def test_up_sends_files_and_only_the_variables_they_name(
     served: ServedMesh, run_cli: RunCli, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

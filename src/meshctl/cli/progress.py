@@ -18,7 +18,8 @@ from meshctl.cli.errors import print_failure
 from meshctl.cli.news import News
 from meshctl.cli.project import Screen
 from meshctl.cli.render import style_state
-from meshctl.wire.models import MeshStatus, StartFailure
+from meshctl.errors import MeshctlError
+from meshctl.wire.models import Event, MeshStatus, StartFailure
 
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
@@ -41,21 +42,25 @@ async def show_progress(client: MeshClient, screen: Screen, *, since: int, news:
     if screen.quiet:
         yield
         return
-    shows = _redraw(client, screen.err) if screen.err.is_terminal else _tell(client, screen, since, news)
-    task = asyncio.ensure_future(shows)
+    teller = _Teller(client, screen, since, news)
+    task = asyncio.ensure_future(_redraw(client, screen.err) if screen.err.is_terminal else teller.follow())
     try:
         yield
     finally:
         task.cancel()
         # What is shown is an extra: that it broke off (the control plane ended, say) is told by what it shows.
         await asyncio.gather(task, return_exceptions=True)
+    if not screen.err.is_terminal:
+        # The answer that was waited for may have come before the last events that led to it.
+        with contextlib.suppress(MeshctlError):
+            await teller.catch_up()
 
 
 async def show_stopping(client: MeshClient, screen: Screen, *, since: int) -> None:
     """Tell the events of a mesh that is going down, to their end."""
     news = News()
     news.align(list_names(await client.status()))
-    await _tell(client, screen, since, news)
+    await _Teller(client, screen, since, news).follow()
 
 
 def list_names(status: MeshStatus) -> list[str]:
@@ -91,11 +96,30 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-async def _tell(client: MeshClient, screen: Screen, since: int, news: News) -> None:
-    async for event in client.events(since=since, follow=True):
-        line = news.tell(event)
-        if line is not None:
-            screen.say(line)
+class _Teller:
+    """Says each event once, in their order."""
+
+    def __init__(self, client: MeshClient, screen: Screen, since: int, news: News) -> None:
+        self._client = client
+        self._screen = screen
+        self._seen = since
+        self._news = news
+
+    async def follow(self) -> None:
+        """Say what happens until the control plane ends."""
+        await self._say(self._client.events(since=self._seen, follow=True))
+
+    async def catch_up(self) -> None:
+        """Say what has happened and was not said yet."""
+        await self._say(self._client.events(since=self._seen))
+
+    async def _say(self, events: AsyncIterator[Event]) -> None:
+        async for event in events:
+            self._seen = event.seq
+            line = self._news.tell(event)
+            # A rollout that the topology names has begun by then: that is the next thing to be watched, not this one.
+            if line is not None and not (event.kind.startswith("rollout.") and event.level == "info"):
+                self._screen.say(line)
 
 
 async def _redraw(client: MeshClient, console: Console) -> None:
