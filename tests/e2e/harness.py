@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +169,24 @@ def _end(started: subprocess.Popen[str]) -> None:
     for pipe in (started.stdout, started.stderr):
         if pipe is not None:
             pipe.close()
+
+
+_HANDED_OUT: set[int] = set()
+
+
+def free_port() -> int:
+    """
+    A port of loopback on which nobody listens: above those that the system hands out by itself, so that no connection
+    takes it meanwhile, none that was handed out before, and none that another worker of this run is given.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = random.SystemRandom().randrange(61000 + worker % 4, 65500, 4)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _HANDED_OUT:
+                _HANDED_OUT.add(port)
+                return port
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import pty
-import random
 import re
 import select
 import socket
@@ -22,6 +21,7 @@ from typing import Any, Self
 
 import psutil
 from tests.e2e.harness import SERVICES, MeshUnderTest, wait_until
+from tests.e2e.harness import free_port as free_port  # noqa: PLC0414 - for those who import it from here
 
 MOODY = [sys.executable, str(SERVICES / "moody.py")]
 QUICK = {"health_check": {"path": "/health", "interval": "200ms", "unhealthy_threshold": 1}}
@@ -40,15 +40,6 @@ def make_service(**more: Any) -> dict[str, Any]:
 def make_gateway(service: str) -> dict[str, Any]:
     """A gateway on a free port that leads everything to one service."""
     return {"port": free_port(), "routes": [{"path": "/", "service": service}]}
-
-
-def free_port() -> int:
-    """A free port above those that the system hands out by itself, so that no connection takes it meanwhile."""
-    while True:
-        port = random.SystemRandom().randrange(61000, 65500)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def listens(port: int) -> bool:

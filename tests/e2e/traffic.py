@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.e2e.harness import SERVICES, MeshUnderTest
+from tests.e2e.harness import free_port as free_port  # noqa: PLC0414 - for those who import it from here
 
 ECHO = [sys.executable, str(SERVICES / "echo.py")]
 LAB = [sys.executable, str(SERVICES / "lab.py")]
@@ -107,14 +108,6 @@ def running(topology: dict[str, Any], **environ: str) -> Iterator[MeshUnderTest]
             yield mesh
         finally:
             mesh.close()
-
-
-def free_port() -> int:
-    """A port of loopback on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ask(
