@@ -24,6 +24,9 @@ from meshctl.wire.models import Event, MeshStatus, StartFailure
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
 
+_OF_ROLLOUTS = ("rollout.", "policy.", "traffic.")
+"""What a rollout that the topology names tells of itself: it begins when all is ready, and is to be watched then."""
+
 _REFRESH = 0.15
 """Seconds between two looks at the status, for the live table."""
 
@@ -117,8 +120,7 @@ class _Teller:
         async for event in events:
             self._seen = event.seq
             line = self._news.tell(event)
-            # A rollout that the topology names has begun by then: that is the next thing to be watched, not this one.
-            if line is not None and not (event.kind.startswith("rollout.") and event.level == "info"):
+            if line is not None and not (event.kind.startswith(_OF_ROLLOUTS) and event.level == "info"):
                 self._screen.say(line)
 
 
