@@ -1,7 +1,8 @@
 """The probes of meshctl: what the control plane tells of traffic, circuits and instances, as one value.  I/O.
 
 Enters: arguments that were checked.  Leaves: numbers, words, mappings; None for what nobody knows, such as the success
-of no requests. Figures are asked for a moment after the window has ended, since sidecars are read each second.
+of no requests. Sidecars are read each second: figures are taken when each has been read once more, so that they hold
+every request that had ended when the probe began.
 """
 
 from __future__ import annotations
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
     from meshctl.wire.models import ServiceStatus
 
 GATEWAY = "gateway"
-SETTLED = 1.1
-"""Seconds after which a window of whole seconds no longer changes (see the API's metrics)."""
+PATIENCE = 5.0
+"""Seconds within which every sidecar that answers has been read once more."""
+
+_LOOK = 0.1
+_READING = 0.2
+# Seconds that reading a sidecar may take: what was read earlier may have been asked for before the probe began.
+_HISTOGRAM_LAG = 1.0
+# Envoy adds up the durations of its workers once a second.
+_LONGEST = 3600
 
 _WORST = ("closed", "half_open", "open")
 
@@ -29,12 +37,12 @@ Arguments = Mapping[str, Any]
 Probe = Callable[["MeshClient", Arguments], Awaitable[Value]]
 
 
-async def find_row(client: MeshClient, arguments: Arguments) -> Row:
-    """The figures of a service, of one of its versions, or of what one caller sends it."""
+async def find_row(client: MeshClient, arguments: Arguments, *, lag: float = 0.0) -> Row:
+    """The figures of a service, of one of its versions, or of what one caller sends it; ``lag`` as for _measure."""
     service, source, version = (str(arguments.get(name, "")) for name in ("service", "source", "version"))
     if source and version:
         raise UsageError("figures are kept by caller or by version", hint="name `source` or `version`, not both")
-    found = await _measure(client, service, float(arguments["window"]))
+    found = await _measure(client, service, float(arguments["window"]), lag=lag)
     rows = found.edges if source else found.versions if version else found.services
     for row in rows:
         if row.destination == service and row.source == source and row.version == version:
@@ -43,12 +51,25 @@ async def find_row(client: MeshClient, arguments: Arguments) -> Row:
     raise NotFoundError(f"nothing is known of {what}", hint="`meshctl edges` shows who calls whom")
 
 
-async def _measure(client: MeshClient, service: str, window: float) -> Metrics:
-    # Windows of whole seconds count every request once.
-    now = (await client.metrics.get(service, window=1)).time
-    until = math.ceil(now)
-    await asyncio.sleep(until - now + SETTLED)
-    return await client.metrics.get(service, window=math.ceil(window), until=until)
+async def _measure(client: MeshClient, service: str, window: float, *, lag: float = 0.0) -> Metrics:
+    """The figures of the last ``window`` seconds and of those until every sidecar has been read once more.
+
+    ``lag`` is how many seconds later than it happened something is told when a sidecar is read.
+    """
+    clock = asyncio.get_running_loop().time
+    patience = clock() + PATIENCE
+    asked = now = (await client.metrics.get(service, window=1)).time
+    is_read = False
+    while not is_read and clock() < patience:
+        await asyncio.sleep(_LOOK)
+        seen = await client.metrics.get(service, window=1)
+        now = seen.time
+        since = now - asked - _READING - lag
+        is_read = all(each.age_s is None or each.stale or each.age_s <= since for each in seen.sidecars)
+    # What was read in a second is found in it: windows of whole seconds count every request once.
+    until = math.floor(now)
+    seconds = min(_LONGEST, math.ceil(until - asked + window))
+    return await client.metrics.get(service, window=max(1, seconds), until=until)
 
 
 async def read_success(client: MeshClient, arguments: Arguments) -> Value:
@@ -58,7 +79,7 @@ async def read_success(client: MeshClient, arguments: Arguments) -> Value:
 
 async def read_latency(client: MeshClient, arguments: Arguments) -> Value:
     """A quantile, in milliseconds."""
-    row = await find_row(client, arguments)
+    row = await find_row(client, arguments, lag=_HISTOGRAM_LAG)
     found = {"50": row.p50_ms, "90": row.p90_ms, "95": row.p95_ms, "99": row.p99_ms}
     return found[str(arguments["quantile"])]
 
