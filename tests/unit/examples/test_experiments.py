@@ -42,6 +42,7 @@ def test_there_is_one_for_each_question() -> None:
         "fallback-serves",
         "orders-lost",
         "payment-slow",
+        "recommendations-fail",
         "retry-storm",
         "window-slow",
     }
