@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import socket
@@ -61,15 +62,16 @@ class Result:
 class Killer(threading.Thread):
     """Kills an instance of orders, the other one each time, as soon as all of them are healthy."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, every: float) -> None:
         super().__init__(daemon=True)
         self.kills = 0
         self._folder = folder
+        self._every = every
         self._done = threading.Event()
 
     def run(self) -> None:
         """Kill until told to stop."""
-        while not self._done.wait(KILL_EVERY):
+        while not self._done.wait(self._every):
             orders = next(item for item in status(self._folder)["services"] if item["name"] == "orders")
             if all(item["health"] == "healthy" and item["pid"] for item in orders["instances"]):
                 os.kill(orders["instances"][self.kills % len(orders["instances"])]["pid"], signal.SIGKILL)
@@ -81,19 +83,22 @@ class Killer(threading.Thread):
         self.join(60)
 
 
-def exercise(folder: Path, *, orders: int, rate: float) -> Result:
+def exercise(folder: Path, *, orders: int, rate: float, every: float = KILL_EVERY, kills: int = 0) -> Result:
     """Bring the shop up in an empty folder, place so many orders, ``rate`` a second, and look into the books.
 
-    The mesh is taken down at the end.
+    Instances are killed at most ``every`` so many seconds. Orders are placed a second longer, again and again, until
+    there were so many ``kills``. The mesh is taken down at the end.
     """
     url = _write_shop(folder)
     try:
         meshctl(folder, "up", "-d", "--wait")
-        killer = Killer(folder)
+        killer = Killer(folder, every)
         killer.start()
         began = time.monotonic()
         try:
-            results = _place(url, orders, rate)
+            results = _place(url, range(orders), rate)
+            while killer.kills < kills:
+                results |= _place(url, range(len(results), len(results) + math.ceil(rate)), rate)
         finally:
             killer.stop()
         seconds = time.monotonic() - began
@@ -107,7 +112,7 @@ def exercise(folder: Path, *, orders: int, rate: float) -> Result:
         if not result["ok"]
     )
     return Result(
-        orders=orders,
+        orders=len(results),
         answered=len(told),
         kills=killer.kills,
         payment_failures=failures,
@@ -126,6 +131,9 @@ def _write_shop(folder: Path) -> str:
     topology["gateway"]["port"] = port
     services = topology["services"]
     services["payment"]["env"] = {"FAILURE_PERCENT": 20, "FAILURE_STATUS": 503, "FAILURE_SPREAD": "random"}
+    # What is asked here is whether orders are lost, not how long a machine may stand still.
+    topology["defaults"]["timeout"] = "30s"
+    services["payment"]["timeout"] = "20s"
     # A fifth of all attempts fails: with three of them one order in 125 still would, with ten one in ten million.
     services["payment"]["retry_policy"] = {"max_attempts": 10, "base_interval": "20ms", "max_interval": "200ms"}
     services["orders"]["replicas"] = 2
@@ -135,15 +143,16 @@ def _write_shop(folder: Path) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _place(url: str, orders: int, rate: float) -> dict[str, dict[str, Any]]:
-    """Every order's outcome by its Idempotency-Key, sent once each as a customer of the shop does."""
+def _place(url: str, orders: range, rate: float) -> dict[str, dict[str, Any]]:
+    """Every order's outcome by its Idempotency-Key, sent once each as a customer of the shop does; by their numbers."""
     sys.path.insert(0, str(SHOP))
     from place_orders import place  # noqa: PLC0415 - an example, not a package
 
     began = time.monotonic()
     with ThreadPoolExecutor(_WORKERS) as pool:
-        results = pool.map(lambda number: place(url, _CUSTOMER, number, began + number / rate), range(orders))
-        return {f"{_CUSTOMER}-{number}": result for number, result in enumerate(results)}
+        due = {number: began + index / rate for index, number in enumerate(orders)}
+        results = pool.map(lambda number: place(url, _CUSTOMER, number, due[number]), orders)
+        return {f"{_CUSTOMER}-{number}": result for number, result in zip(orders, results, strict=True)}
 
 
 def _log(folder: Path, service: str) -> list[dict[str, Any]]:
@@ -183,12 +192,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--orders", type=int, default=10_000, help="how many orders (default: 10000)")
     parser.add_argument("--rate", type=float, default=20.0, help="orders a second (default: 20)")
+    parser.add_argument("--every", type=float, default=KILL_EVERY, help="seconds between kills (default: 3)")
+    parser.add_argument("--kills", type=int, default=0, help="go on until there were so many")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
     say = print if not options.json else lambda _: None
     say(f"{options.orders} orders, {options.rate:g} a second: about {options.orders / options.rate / 60:.1f} minutes")
     with tempfile.TemporaryDirectory(prefix="meshctl-soak-") as folder:
-        result = exercise(Path(folder).resolve(), orders=options.orders, rate=options.rate)
+        wanted = {"orders": options.orders, "rate": options.rate, "every": options.every, "kills": options.kills}
+        result = exercise(Path(folder).resolve(), **wanted)
     say(f"answered   {result.answered} of {result.orders} ({result.share:.3%}) in {result.seconds:.0f} s")
     say(f"meanwhile  {result.kills} instances of orders killed, payment failed {result.payment_failures} requests")
     for error, times in result.errors.items():

@@ -16,14 +16,28 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.e2e
 def test_orders_survive_failing_payments_and_killed_instances() -> None:
-    words = [sys.executable, "-m", "benchmarks.soak", "--orders", "240", "--rate", "15", "--json"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.soak",
+        "--orders",
+        "120",
+        "--rate",
+        "15",
+        "--every",
+        "1",
+        "--kills",
+        "3",
+        "--json",
+    ]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
-    assert (result["orders"], result["answered"], result["complaints"]) == (240, 240, [])
-    # It was no fair weather: a fifth of 240 is 48, and five standard deviations below are 17.
-    assert result["payment_failures"] >= 17
-    assert result["kills"] >= 2
+    assert result["orders"] >= 120
+    assert (result["answered"], result["complaints"]) == (result["orders"], [])
+    # It was no fair weather: a fifth of 120 is 24, and five standard deviations below are 2.
+    assert result["payment_failures"] >= 2
+    assert result["kills"] >= 3
 
 
 @pytest.fixture
