@@ -15,7 +15,7 @@ from tests.e2e.harness import MeshUnderTest
 from tests.e2e.processes import free_port
 from tests.support.markdown import ROOT, find_blocks
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 GUIDES = [
     ROOT / "README.md",
