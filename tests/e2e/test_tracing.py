@@ -95,6 +95,7 @@ def mesh(sink: int) -> Iterator[MeshUnderTest]:
             "retry_policy": ONCE,
             "circuit_breaker": {"enabled": True, "failure_threshold": 2},
         },
+        "mirrored": {"command": LAB, "versions": {"v1": {}, "v2": {}}, "mirror": {"version": "v2"}},
         "spare": {"command": LAB, "retry_policy": ONCE, "fallback": {"strategy": "static", "body": "spare"}},
     }
     topology = {
@@ -198,6 +199,23 @@ def test_timeouts_open_circuits_and_fallbacks_are_told_in_words(mesh: MeshUnderT
     found = trace_of(mesh, "GET /tripped")
     assert found["spans"][0]["notes"] == ["circuit open"]
     assert len(found["spans"]) == 1, "nobody was asked"
+
+
+def test_a_copy_is_a_call_of_its_own_beside_the_tries(mesh: MeshUnderTest) -> None:
+    assert ask(read_map(mesh).upstream("a", "mirrored"), "/tries/copied?fail=1").status == 200
+
+    def whole() -> dict[str, Any] | None:
+        found = trace_of(mesh, "GET /tries/copied?fail=1")
+        return found if len(found["spans"]) >= 5 else None
+
+    found: dict[str, Any] = wait_until(whole, "the copy and both tries")
+    call, copy = sorted(calls(found), key=lambda row: row["depth"])
+    assert [(row["destination"], row["version"]) for row in (call, copy)] == [("mirrored", "v1"), ("mirrored", "v2")]
+    assert (copy["name"], copy["parent"], copy["source"], copy["status"]) == ("mirrored copy", call["id"], "a", 503)
+    served = {row["instance"]: row for row in found["spans"] if row["kind"] == "callee" and row["status"] == 503}
+    assert (served["mirrored-v2-1"]["parent"], served["mirrored-v2-1"]["attempt"]) == (copy["id"], 0)
+    assert served["mirrored-v1-1"]["attempt"] == 1
+    assert not found["failed"]
 
 
 def test_a_callers_own_context_is_kept_and_its_decision_heeded(mesh: MeshUnderTest) -> None:

@@ -40,7 +40,8 @@ class RequestLines:
             line.append(f"{format_time(request.time)}  ", style="bright_black")
         line.append(self._pad(0, clean(where)) + "  ")
         line.append(self._pad(1, clean(version) or "-") + "  ")
-        line.append(f"{request.status or '---'}", style=_STYLES.get(request.status // 100, ""))
+        style = "yellow" if request.grpc_status not in ("", "0") else _STYLES.get(request.status // 100, "")
+        line.append(f"{request.status or '---'}", style=style)
         line.append(f"{format_ms(request.duration_ms):>8}  {self._pad(2, clean(request.method))} ")
         tail = Text()
         if why := request.describe():

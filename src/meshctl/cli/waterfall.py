@@ -13,6 +13,7 @@ from rich.text import Text
 
 from meshctl.cli.render import UNBOUNDED, format_time
 from meshctl.cli.requests import clean
+from meshctl.cli.wording import count_nouns
 from meshctl.figures import format_ms
 from meshctl.wire.traces import SpanRow, Trace
 
@@ -84,7 +85,7 @@ def _heading(trace: Trace, rows: Sequence[SpanRow], width: int) -> Iterator[Text
     parts = (
         format_time(trace.time),
         format_ms(trace.duration_ms),
-        f"{len(trace.spans)} spans",
+        count_nouns(len(trace.spans), "span"),
         ", ".join(trace.services),
     )
     yield Text(_cut("  ".join(parts), width), style="bright_black")

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meshctl.envoy.tracing import SEEN, SEPARATOR, TAG, seen_fields
+from meshctl.plan.policies.mirror import mirrored_by
+from meshctl.telemetry.tally import is_grpc_failure
 
 Kind = Literal["caller", "callee", "own"]
-"""Who saw what: the sidecar of a caller its request; the sidecar of an instance what came to it, each try of a request
-by itself; a service what it did."""
+"""Who saw what: the sidecar of a caller its request, or a copy of it that it made; the sidecar of an instance what came
+to it, each try of a request by itself; a service what it did."""
 
 MAX_ATTRIBUTES = 32
 MAX_EVENTS = 16
@@ -88,7 +90,7 @@ def make_span(
     if not _TRACE_ID.fullmatch(trace_id) or not _ID.fullmatch(span_id) or not int(trace_id, 16) or not int(span_id, 16):
         return None
     listener, *values = attributes.get(SEEN, "").split(SEPARATOR)
-    if listener:
+    if listener or is_copy(attributes):
         kind: Kind = "callee" if listener.startswith("inbound/") else "caller"
         seen = zip(seen_fields(listener), values, strict=False)
         instance = listener.removeprefix("inbound/") if kind == "callee" else ""
@@ -97,7 +99,11 @@ def make_span(
             for key, value in (*attributes.items(), *((TAG + field, value) for field, value in seen))
             if key not in _NO_MEANING and value not in ("", "-")
         }
-        failed = failed or has_failed(attributes.get("http.status_code", "0"))
+        # Envoy takes every gRPC status but OK for a failure, those that are the caller's own mistake, too.
+        code = attributes.get("grpc.status_code", "")
+        failed = has_failed(attributes.get("http.status_code", "0")) or (
+            is_grpc_failure(int(code)) if code.isdecimal() else failed
+        )
     else:
         kind, instance = "own", resource.get("service.instance.id", "")
     return Span(
@@ -117,6 +123,11 @@ def make_span(
         events=events,
         size=_SPAN_BYTES + sum(60 + len(key) + len(value) for key, value in attributes.items()) + 400 * len(events),
     )
+
+
+def is_copy(attributes: Mapping[str, str]) -> bool:
+    """Whether a span is of a copy that a sidecar made: Envoy makes those by itself, and tags them in its own way."""
+    return attributes.get("component") == "proxy" and mirrored_by(attributes.get("upstream_cluster", ""))[0] != ""
 
 
 def has_failed(status: str) -> bool:

@@ -41,7 +41,12 @@ _SERVER_ERROR = 500
 
 def is_failure(outcome: Outcome) -> bool:
     """Whether a request that ended so has failed: no answer, a status from 500, or a gRPC status of the server's."""
-    return outcome.status == 0 or outcome.status >= _SERVER_ERROR or outcome.grpc in _GRPC_FAILURES
+    return outcome.status == 0 or outcome.status >= _SERVER_ERROR or is_grpc_failure(outcome.grpc)
+
+
+def is_grpc_failure(status: int) -> bool:
+    """Whether a gRPC status is the server's fault, as a status from 500 is."""
+    return status in _GRPC_FAILURES
 
 
 def grpc_name(status: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from meshctl.plan.policies.mirror import mirrored_by
 from meshctl.wire.models import Shape
 from meshctl.wire.response_flags import DENIED, WOULD_DENY, explain, split_flags
 
@@ -38,7 +39,8 @@ class SeenRequest(Shape, frozen=True, kw_only=True):
 
     ``side`` is ``caller`` for the sidecar of who sent it (the gateway's too), which counts a request once, however
     often it was tried; ``callee`` for that of the instance, which sees every try. ``status`` is 0 without an answer;
-    ``grpc_status`` is the number that a gRPC answer carries. ``flags`` are Envoy's, ``reasons`` the same in words.
+    ``grpc_status`` is the number that a gRPC answer carries. ``flags`` are Envoy's, ``reasons`` the same in words, with
+    the name of a gRPC status that is not OK.
     ``rule`` is that of authorization which refused the request, or would have. ``trace_id`` is that of the request's
     W3C trace context.
     """
@@ -120,7 +122,7 @@ def read_fields(fields: Mapping[str, Any], *, sidecar: str, instances: Mapping[s
     """The request that the fields of an access log tell of; see ``envoy.request_logs`` for their names."""
     listener = _text(fields, "listener")
     is_callee = listener.startswith("inbound/")
-    destination, version = _find_destination(fields, listener)
+    destination, version = find_destination(fields, listener)
     instance = instances.get(_text(fields, "upstream"), "")
     source = sidecar
     if is_callee:
@@ -143,6 +145,7 @@ def read_fields(fields: Mapping[str, Any], *, sidecar: str, instances: Mapping[s
         fallback=_text(fields, "fallback"),
         late=_text(fields, "late"),
         fault=_text(fields, "fault"),
+        grpc=_text(fields, "grpc")[:16],
     )
     return SeenRequest(
         time=_number(fields, "time"),
@@ -170,13 +173,17 @@ def read_fields(fields: Mapping[str, Any], *, sidecar: str, instances: Mapping[s
     )
 
 
-def _find_destination(fields: Mapping[str, Any], listener: str) -> tuple[str, str]:
-    """Destination and version: the cluster ``checkout/v1`` is both, an external service has no version.
+def find_destination(fields: Mapping[str, Any], listener: str) -> tuple[str, str]:
+    """Destination and version of what a caller's sidecar tells.
+
+    The cluster ``checkout/v1`` is both, so is ``mirror/checkout/v1`` of a copy; an external service has no version.
 
     A report of what a sidecar answered itself, before it chose a cluster, tells the listener, the route and the host.
     """
     cluster, host = _text(fields, "cluster"), _text(fields, "host")
     first, separator, rest = cluster.partition("/")
+    if mirrored_by(cluster)[0]:
+        return mirrored_by(cluster)
     if separator:
         return (rest, "") if first == "external" else (first, rest)
     if listener.startswith("upstream/"):

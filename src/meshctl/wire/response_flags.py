@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from meshctl.spec.fault_schema import GRPC_CODES
+
 WORDS: dict[str, str] = {
     "UH": "no healthy upstream",
     "UF": "connection failed",
@@ -82,6 +84,9 @@ OVERLOADED = "too many requests under way"
 FALLBACK = "fallback answer"
 LATE = WORDS["UT"]
 
+_GRPC_NAMES = {str(number): name for name, number in GRPC_CODES.items()}
+_GRPC_OK = "0"
+
 _DETAILS: tuple[tuple[str, str], ...] = (
     ("rbac_access_denied", DENIED),
     ("local_rate_limited", RATE_LIMITED),
@@ -106,6 +111,7 @@ def explain(
     fallback: str = "",
     late: str = "",
     fault: str = "",
+    grpc: str = "",
 ) -> tuple[str, ...]:
     """Why an answer is what it is, in words, the most telling first; empty for one that needs no reason.
 
@@ -120,6 +126,7 @@ def explain(
         fallback: the header of an answer that a fallback gave.
         late: the header of an answer that the instance's sidecar gave when the deadline had passed.
         fault: the header that names the fault which made, delayed or slowed the answer.
+        grpc: the number of a gRPC status, which says more than the HTTP status beside it; empty for none.
     """
     reasons = [f"fault {fault}"] if fault else []
     reasons += [CIRCUIT_OPEN] if circuit == "open" else []
@@ -127,6 +134,7 @@ def explain(
     reasons += [word for begin, word in _DETAILS if details.startswith(begin)]
     given = ((denied, DENIED), (would_deny, WOULD_DENY), (limited, RATE_LIMITED), (overloaded, OVERLOADED))
     reasons += [word for value, word in (*given, (fallback, FALLBACK), (late, LATE)) if value]
+    reasons += [f"grpc {_GRPC_NAMES.get(grpc, grpc)}"] if grpc not in ("", _GRPC_OK) else []
     return tuple(dict.fromkeys(reasons))
 
 

@@ -85,6 +85,31 @@ def test_tries_that_reached_nobody_are_counted() -> None:
     assert notes(tries="0") == notes(tries="-") == notes(tries="9" * 5000) == []
 
 
+def test_a_mirrored_copy_is_a_call_of_its_own_and_no_try() -> None:
+    copy = make_span(
+        *(1, 5),
+        parent=1,
+        service="checkout",
+        listener="",
+        name="mirror",
+        attributes={"upstream_cluster": "mirror/payment/v2", "http.status_code": "503"},
+        failed=True,
+    )
+    told = callee(6, parent=5, instance="payment-v2-1", listener="inbound/payment-v2-1", status=503)
+    trace = build_trace(keep(caller(1, attributes={"meshctl.tries": "2"}), callee(2, parent=1), copy, told))
+    row = row_of(trace, 5)
+    assert (row.kind, row.source, row.destination, row.version) == ("caller", "checkout", "payment", "v2")
+    assert (row.name, row.status, row.notes) == ("mirrored copy", 503, [])
+    assert (row_of(trace, 6).attempt, row_of(trace, 6).depth) == (0, 2)
+    assert row_of(trace, 1).notes == ["2 tries, 1 of them reached no instance"]
+    assert (trace.failed, trace.complete) == (False, True)
+
+
+def test_a_grpc_status_is_told_by_its_name() -> None:
+    span = caller(1, attributes={"grpc.status_code": "14"})
+    assert build_trace(keep(span)).spans[0].notes == ["grpc UNAVAILABLE"]
+
+
 def test_flags_and_answers_of_the_mesh_are_told_in_words() -> None:
     span = caller(1, status=504, attributes={"response_flags": "UT", "meshctl.details": "response_timeout"})
     assert build_trace(keep(span)).spans[0].notes == ["timeout"]

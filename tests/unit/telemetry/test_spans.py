@@ -87,6 +87,23 @@ def test_a_status_below_500_is_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "failed"), [("0", False), ("5", False), ("7", False), ("13", True), ("14", True), ("-", True)]
+)
+def test_a_grpc_status_fails_a_request_when_it_is_the_servers_fault(code: str, failed: bool) -> None:
+    """As it does in the figures; Envoy marks every status but OK."""
+    seen = {"meshctl.seen": "gateway", "http.status_code": "200", "grpc.status_code": code}
+    assert must(attributes=seen, failed=True).failed is failed
+
+
+def test_the_span_that_envoy_makes_of_a_copy_is_one_of_its_sender() -> None:
+    tags = {"component": "proxy", "upstream_cluster": "mirror/payment/v2", "http.status_code": "503"}
+    span = must(name="mirror", attributes=tags)
+    assert (span.kind, span.service, span.failed) == ("caller", "checkout", True)
+    assert "component" not in span.attributes
+    assert must(attributes=tags | {"upstream_cluster": "mirror/v2"}).kind == "own", "a service of that name"
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"trace_id": TRACE[:-2]},

@@ -77,6 +77,18 @@ def test_an_external_service_has_no_version() -> None:
     assert read(line(cluster="external/mail")).destination == "mail"
 
 
+def test_a_copy_goes_to_the_version_that_it_is_mirrored_to() -> None:
+    found = read(line(cluster="mirror/payment/v2"))
+    assert (found.destination, found.version) == ("payment", "v2")
+    found = read(line(cluster="mirror/v2"))
+    assert (found.destination, found.version) == ("mirror", "v2")
+
+
+def test_a_grpc_status_is_among_the_reasons() -> None:
+    assert read(line(grpc=14)).describe() == "grpc UNAVAILABLE"
+    assert read(line(grpc=0)).describe() == read(line(grpc="-")).describe() == ""
+
+
 @pytest.mark.parametrize("text", ["", "starting", '{"access":"', '{"access":"caller"', '{"meshctl":"authorization"}'])
 def test_other_lines_are_none(text: str) -> None:
     assert read_line(text, sidecar="a", instances={}) is None
@@ -120,6 +132,9 @@ def test_every_flag_of_envoy_has_words() -> None:
         ("UAEX", "rbac_access_denied_matched_policy[x]", {"denied": "x"}, ("denied",)),
         ("RL", "local_rate_limited", {"limited": "all"}, ("rate limited",)),
         ("XX", "", {}, ("XX",)),
+        ("-", "via_upstream", {"grpc": "0"}, ()),
+        ("-", "via_upstream", {"grpc": "14"}, ("grpc UNAVAILABLE",)),
+        ("URX", "via_upstream", {"grpc": "99"}, ("retry limit", "grpc 99")),
     ],
 )
 def test_reasons_are_in_words(flags: str, details: str, headers: dict[str, str], words: tuple[str, ...]) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from meshctl.spec import routing_schema
 from meshctl.spec.schema import Service
 
+_PREFIX = "mirror/"
+
 MIRRORED_HEADER = "x-meshctl-mirrored"
 """Set on every copy, for the service to know that nobody waits for its answer."""
 
@@ -25,7 +27,13 @@ class MirrorPlan:
 
 def mirror_cluster(service: Service, version: str) -> str:
     """The cluster of the copies for one version of a service."""
-    return f"mirror/{service.name}/{version}"
+    return f"{_PREFIX}{service.name}/{version}"
+
+
+def mirrored_by(cluster: str) -> tuple[str, str]:
+    """The service and version that get the copies sent to a cluster; two empty texts for a cluster of another kind."""
+    name, separator, version = cluster.removeprefix(_PREFIX).partition("/")
+    return (name, version) if cluster.startswith(_PREFIX) and separator else ("", "")
 
 
 def plan_mirror(service: Service, mirror: routing_schema.Mirror | None) -> MirrorPlan | None:
