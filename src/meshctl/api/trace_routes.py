@@ -35,13 +35,15 @@ TRACE_ROUTES: tuple[Route, ...] = (
         method="GET",
         path="/traces",
         name="tracing.list",
-        text="Traces of late, the newest first, and how much is kept of them.",
+        text="Traces of late, the newest first, slow ones the slowest first, and how much is kept of them.",
         answer=_list,
         response=TraceList,
         query=(
-            Parameter(name="service", kind="text", text="only traces that this service has a part in"),
+            Parameter(name="service", kind="text", text="only traces in which this service called or was called"),
             Parameter(name="error", kind="switch", text="only those in which something failed, if only a try"),
-            Parameter(name="slow", kind="switch", text="only those as slow as `telemetry.slow_request`"),
+            Parameter(
+                name="slow", kind="switch", text="only those as slow as `telemetry.slow_request`, the slowest first"
+            ),
             Parameter(name="minimum_ms", kind="number", text="only those that took so long"),
             Parameter(name="since", kind="number", text="only those that began then or later, seconds since the epoch"),
             Parameter(name="limit", kind="count", text="so many at most, up to 1000; default 20"),

@@ -134,10 +134,9 @@ def traces(
     if output is Output.JSON:
         print_json(encode(found))
         return
-    shown = sorted(found.traces, key=lambda item: -item.duration_ms) if slow else found.traces
-    if shown:
+    if found.traces:
         now = read_clock()
-        print_table(screen.out, COLUMNS, [_cells(item, now) for item in shown])
+        print_table(screen.out, COLUMNS, [_cells(item, now) for item in found.traces])
     screen.say(describe_kept(found))
 
 

@@ -7,11 +7,11 @@ dies takes the traces of late with it and nothing else: the next one begins with
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from meshctl.control.engine import Engine
-from meshctl.control.waterfall import build_trace, summarize
+from meshctl.control.waterfall import build_trace, is_called, summarize
 from meshctl.errors import NotFoundError, UsageError
 from meshctl.plan.addresses import COLLECTOR_KEY, LOOPBACK
 from meshctl.spec.schema import Mesh
@@ -132,12 +132,14 @@ class Tracing:
     # ------------------------------------------------------------------------------------------ who asks
 
     def list(self, query: TraceQuery) -> TraceList:
-        """The newest traces that fit.
+        """The newest traces that fit, or of those that were slow the slowest.
 
         Raises NotFoundError for a service that does not exist.
         """
         self._check_service(query.service)
         fitting = [kept for kept in self._store.newest() if _fits(kept, query)]
+        if query.slow:
+            fitting.sort(key=lambda kept: kept.start_ns - kept.end_ns)
         kept = self._store.kept()
         mesh = self._engine.mesh
         return TraceList(
@@ -269,12 +271,10 @@ def _fits(kept: KeptTrace, query: TraceQuery) -> bool:
         and (not query.slow or kept.slow)
         and duration_ms >= query.minimum_ms
         and (query.since is None or kept.start_ns >= query.since * 1e9)
-        and (not query.service or query.service in set(_names(kept)))
+        and (not query.service or any(_has_part(span, query.service) for span in kept.spans.values()))
     )
 
 
-def _names(kept: KeptTrace) -> Iterator[str]:
-    for span in kept.spans.values():
-        yield span.service
-        if span.instance:
-            yield span.instance
+def _has_part(span: Span, service: str) -> bool:
+    """Whether a service made a span, or its sidecar did, or it was called: one that is down says nothing itself."""
+    return span.service == service or is_called(span, service)

@@ -22,7 +22,8 @@ class SpanMoment(Shape, frozen=True, kw_only=True):
 class SpanRow(Shape, frozen=True, kw_only=True):
     """One span in its place in the waterfall: rows come in the order in which they are drawn.
 
-    ``kind`` says who saw it: ``caller``, the sidecar of ``source`` its request to ``destination``, retries included;
+    ``kind`` says who saw it: ``caller``, the sidecar of ``source`` its request to ``destination``, retries included, or
+    a copy that it sent to the version to which requests are mirrored, whose ``name`` is ``mirrored copy``;
     ``callee``, the sidecar of ``instance`` what came to it; ``own``, a service what it did itself. ``attempt`` is which
     try of the request above a ``callee`` saw, from 1 on, and 0 where there was but one. ``status`` is 0 without an
     answer, and of spans of services. ``notes`` say in words why it went as it did. ``parent`` is the row it belongs
@@ -97,9 +98,9 @@ class SidecarShare(Shape, frozen=True, kw_only=True):
 
 
 class TraceList(Shape, frozen=True, kw_only=True):
-    """Traces, newest first, and how much is kept.
+    """Traces, newest first (slow ones slowest first), and how much is kept.
 
-    ``found`` counts all that fit, of which ``traces`` are the newest. ``evicted`` traces made room for others;
+    ``found`` counts all that fit, of which ``traces`` are the first. ``evicted`` traces made room for others;
     ``dropped`` spans had no room in their trace; ``dropped_bodies`` came too fast to be read, ``forward_dropped`` could
     not be passed on. ``sampling`` names the sidecars that do not record all.
     ``endpoint`` is where services send their spans to, empty while nobody listens there.
@@ -122,7 +123,8 @@ class TraceList(Shape, frozen=True, kw_only=True):
 class TraceQuery(Shape, frozen=True, kw_only=True):
     """Which traces are wanted: the newest ``limit`` of those that fit all that is given.
 
-    ``error``: something in them failed, if only a try; ``since`` is in seconds since the epoch.
+    ``service`` was called in them or called; ``error``: something in them failed, if only a try; ``slow``: they took as
+    long as ``telemetry.slow_request`` says, and the slowest are wanted; ``since`` is in seconds since the epoch.
     """
 
     service: str = ""
