@@ -181,6 +181,9 @@ def test_a_banner_of_many_faults_is_short() -> None:
     assert lines[-2:] == ["FAULTS: 3 more are on (meshctl inject list)", "end them: meshctl inject clear --all"]
     assert fault_banner.fault_cell(faults[:2], "payment").plain == "f1,f2"
     assert fault_banner.fault_cell(faults, "cart").plain == "-"
+    narrowed = [make_fault("f1", callers=["checkout"])]
+    assert fault_banner.fault_cell(narrowed, "payment", "checkout").plain == "f1"
+    assert fault_banner.fault_cell(narrowed, "payment", "frontend").plain == "-"
 
 
 @pytest.mark.parametrize(

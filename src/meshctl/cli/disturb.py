@@ -132,11 +132,11 @@ def inject_partition(  # noqa: PLR0917 - two services, and the options that all 
     ctx: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(metavar="SERVICE", autocompletion=complete_services, show_default=False, help="One service."),
+        typer.Argument(metavar="SERVICE", autocompletion=complete_called, show_default=False, help="One service."),
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="SERVICE", autocompletion=complete_services, show_default=False, help="The other."),
+        typer.Argument(metavar="SERVICE", autocompletion=complete_called, show_default=False, help="The other."),
     ],
     duration: ForOption = "5m",
     reason: MessageOption = "",

@@ -27,7 +27,7 @@ def draw_banner(faults: Sequence[FaultShape], now: float) -> Iterator[Text]:
         yield Text("end them: meshctl inject clear --all")
 
 
-def fault_cell(faults: Iterable[FaultShape], service: str) -> Text:
-    """The cell of a service: which faults its users notice."""
-    ids = [fault.id for fault in faults if service in fault.services]
+def fault_cell(faults: Iterable[FaultShape], service: str, source: str = "") -> Text:
+    """The cell of a service: which faults its users notice, or one of them (``source``)."""
+    ids = [fault.id for fault in faults if fault.is_met(source, service)]
     return Text(",".join(ids), style=_WARNING) if ids else Text(NONE)

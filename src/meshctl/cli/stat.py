@@ -232,7 +232,7 @@ def _print(
             *_signals(row),
             *(_more(row) if wide else ()),
             *((figures.format_note(row),) if noted else ()),
-            *((fault_cell(faults, row.destination),) if faults else ()),
+            *((fault_cell(faults, row.destination, row.source),) if faults else ()),
         ]
         for names, row in rows
     ]

@@ -12,7 +12,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 from meshctl.control.engine import Engine
-from meshctl.control.faults import Faults
+from meshctl.control.faults import Faults, Reach
 from meshctl.ports import FaultRecord
 
 CERT_KIND = "cert-expired"
@@ -52,6 +52,10 @@ class CertFaults:
 
     async def resume(self, fault: FaultRecord) -> None:
         """Nothing is to be made again: it is in the authority's files."""
+
+    def reach(self, _fault: FaultRecord) -> Reach:
+        """Everybody who calls the service, and everybody whom it calls."""
+        return Reach(own_calls=True)
 
     def _meant(self) -> list[FaultRecord]:
         return [record for record in self._faults.active(CERT_KIND) if self._faults.is_meant(record)]

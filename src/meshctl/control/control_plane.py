@@ -96,6 +96,7 @@ class ControlPlane:
         self.disturbances = Disturbances(
             engine, self.fault_register, publish=self.faults.begin, find_rollout=self.shifts.find_rollout
         )
+        self.policies.list_disturbances = self.faults.list_others
         self.taps = Taps(engine)
         engine.plan_taps = self.taps.plan
         self.tracing = Tracing(engine, receiver=receiver, make_forwarder=make_forwarder)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import meshctl
 from meshctl.control.engine import Engine
-from meshctl.control.faults import Faults
+from meshctl.control.faults import Faults, Reach
 from meshctl.errors import MeshctlError, StartError
 from meshctl.lifecycle.specs import RELAY_PREFIX
 from meshctl.ports import FaultRecord, ProcessSpec
@@ -74,6 +74,10 @@ class Detours:
             self._file(fault).unlink(missing_ok=True)
             await self._start(fault)
             await self._publish(fault)
+
+    def reach(self, fault: FaultRecord) -> Reach:
+        """The callers that are led elsewhere."""
+        return Reach(callers=tuple(sorted({caller for caller, _ in _ways(fault)})))
 
     async def _start(self, fault: FaultRecord) -> None:
         engine, detail = self._engine, json.loads(fault.detail)

@@ -131,14 +131,19 @@ class Disturbances:
         )
 
     def _plan_detour(self, request: DisturbRequest, mesh: Mesh) -> FaultOrder:
-        target = self._find_service(mesh, request.target)
         if request.kind == "latency":
+            target = self._find_service(mesh, request.target)
             if not 0 < request.delay_ms <= _LONGEST_DELAY_MS or not 0 <= request.jitter_ms <= request.delay_ms:
                 raise UsageError(
                     f"a delay of {request.delay_ms:g} ms and {request.jitter_ms:g} ms of jitter cannot be",
                     hint="a delay up to 60 s, a jitter up to the delay",
                 )
-            callers = [request.source] if request.source else _callers_of(mesh, target)
+            known = _callers_of(mesh, target)
+            if request.source and request.source not in known:
+                raise UsageError(
+                    f"{request.source} does not call {target.name}", hint=f"its callers: {', '.join(known) or 'none'}"
+                )
+            callers = [request.source] if request.source else known
             ways = [way for caller in callers for way in self._ways(mesh, caller, target)]
             delay, jitter = request.delay_ms / 1000, request.jitter_ms / 1000
             subject = f"{request.source or 'all'} -> {target.name}"
@@ -147,15 +152,18 @@ class Disturbances:
             detail = detours.write_detail(ways, delay=delay, jitter=jitter)
             services: tuple[str, ...] = (target.name,)
         else:
-            other = self._find_service(mesh, request.source)
-            pairs = [(other, target)] if request.one_way else [(other, target), (target, other)]
-            ways = [way for one, two in pairs if _may_call(one, two) for way in self._ways(mesh, one.name, two)]
-            arrow = "->" if request.one_way else "<->"
-            subject = f"{other.name} {arrow} {target.name}"
-            summary, services = "nothing passes", tuple(sorted({other.name, target.name}))
+            sides = (request.source, request.target)
+            found = {name: self._find_service(mesh, name) for name in sides if name != GATEWAY or mesh.gateway is None}
+            pairs = [sides] if request.one_way else [sides, sides[::-1]]
+            called = [(one, found[two]) for one, two in pairs if two in found]
+            ways = [way for one, two in called if one in _callers_of(mesh, two) for way in self._ways(mesh, one, two)]
+            subject = f" {'->' if request.one_way else '<->'} ".join(sides)
+            summary, services = "nothing passes", tuple(sorted(found))
             detail = detours.write_detail(ways, drop=True)
         if not ways:
-            raise ConflictError(f"{subject}: neither calls the other", hint="`meshctl edges` shows who calls whom")
+            one_way = request.kind == "latency" or request.one_way
+            reason = "nobody calls it so" if one_way else "neither calls the other"
+            raise ConflictError(f"{subject}: {reason}", hint="`meshctl edges` shows who calls whom")
         taken = set(self._engine.plan_detours()) & set(ways)
         if taken:
             caller, instance = min(taken)
@@ -179,8 +187,6 @@ class Disturbances:
         )
 
     def _ways(self, mesh: Mesh, caller: str, callee: Service) -> list[tuple[str, str]]:
-        if caller != GATEWAY:
-            self._find_service(mesh, caller)
         found = [item for item in self._engine.facts(mesh).instances if item.service == callee.name]
         if not found:
             raise ConflictError(f"no instance of {callee.name} runs here", hint="`meshctl status` shows what does")
@@ -225,11 +231,7 @@ def _order(
     )
 
 
-def _may_call(one: Service, two: Service) -> bool:
-    return two.name in one.upstreams
-
-
 def _callers_of(mesh: Mesh, target: Service) -> list[str]:
-    callers = [service.name for service in mesh.services.values() if _may_call(service, target)]
+    callers = [service.name for service in mesh.services.values() if target.name in service.upstreams]
     routed = mesh.gateway is not None and any(route.service == target.name for route in mesh.gateway.routes)
     return sorted([*callers, *([GATEWAY] if routed else [])])

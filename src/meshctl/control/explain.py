@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from meshctl.control.engine import Engine
 from meshctl.errors import ConflictError, NotFoundError, UsageError
@@ -12,13 +12,17 @@ from meshctl.plan.routes import GATEWAY
 from meshctl.spec.provenance import Provenance
 from meshctl.spec.schema import Mesh, Service
 from meshctl.wire.explain import ExplainLine, ExplainRequest, ExplainSource, Explanation
+from meshctl.wire.models import FaultShape
 from meshctl.wire.policies import PolicyOrigin
 
 
-def explain_request(engine: Engine, request: ExplainRequest, *, rollout: str = "") -> Explanation:
+def explain_request(
+    engine: Engine, request: ExplainRequest, *, rollout: str = "", faults: Sequence[FaultShape] = ()
+) -> Explanation:
     """What becomes of a request with the policies that are in force.
 
-    ``rollout`` is a sentence on the rollout of the service that is under way, which holds its split.
+    ``rollout`` is a sentence on the rollout of the service that is under way, which holds its split; ``faults`` are
+    those that are on and not made of requests, which plans know of themselves.
 
     Raises:
         ConflictError: the mesh is not up.
@@ -45,13 +49,18 @@ def explain_request(engine: Engine, request: ExplainRequest, *, rollout: str = "
         service, lines = explain_gateway(mesh, engine.plan(mesh), facts, asked)
     owner = GATEWAY if service is None else service.name
     provenance = Provenance(topology.tree, documents)
+    met = [fault for fault in faults if service is not None and fault.is_met(request.source, service.name)]
     return Explanation(
         service=owner,
         source="outside" if request.service == GATEWAY else request.source,
         method=asked.method,
         path=asked.path,
         revision=topology.revisions.number,
-        lines=list(_mark([_shape(line, owner, provenance) for line in lines], service, rollout)),
+        lines=[
+            # First, so that nobody looks for the reason elsewhere.
+            *(_tell_of(fault) for fault in met),
+            *_mark([_shape(line, owner, provenance) for line in lines], service, rollout),
+        ],
     )
 
 
@@ -78,6 +87,11 @@ def _mark(lines: list[ExplainLine], service: Service | None, rollout: str) -> It
         if number == split and rollout and service is not None:
             words = f"{rollout}, and sets the split: meshctl canary status {service.name}"
             yield ExplainLine(topic="rollout", words=words, policy="", sources=[])
+
+
+def _tell_of(fault: FaultShape) -> ExplainLine:
+    words = f"{fault.id} is on: {fault.subject}: {fault.summary}"
+    return ExplainLine(topic="fault", words=words, policy="", sources=[])
 
 
 def _shape(line: Line, service: str, provenance: Provenance) -> ExplainLine:

@@ -53,6 +53,14 @@ class FaultOrder:
     origin: Literal["command", "topology"] = "command"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """Whose requests meet a fault: of these ``callers`` alone (empty: of all), and what its services ask of others."""
+
+    callers: tuple[str, ...] = ()
+    own_calls: bool = False
+
+
 class FaultKind(Protocol):
     """Makes and undoes the faults of one kind. All of it is asked for one fault at a time, in one event loop."""
 
@@ -77,6 +85,10 @@ class FaultKind(Protocol):
 
         Raises a leaf of MeshctlError when that cannot be (its instance is gone, say): then it is ended.
         """
+        ...
+
+    def reach(self, fault: FaultRecord) -> Reach:
+        """Whose requests meet a fault, beside those of all callers of its services."""
         ...
 
 

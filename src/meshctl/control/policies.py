@@ -17,7 +17,7 @@ from meshctl.spec.policy_changes import PolicyChange, Side, find_changes
 from meshctl.spec.render import to_value, to_words, to_yaml
 from meshctl.spec.report import Report
 from meshctl.wire.explain import ExplainRequest, Explanation
-from meshctl.wire.models import SourceFileShape
+from meshctl.wire.models import FaultShape, SourceFileShape
 from meshctl.wire.policies import (
     ApplyRequest,
     DeleteRequest,
@@ -50,6 +50,7 @@ class Policies:
         self._check_envoy = check_envoy
         self.changer = PolicyChanger(engine)
         self.find_rollout: Callable[[str], str] = lambda _service: ""
+        self.list_disturbances: Callable[[], Sequence[FaultShape]] = tuple
         """Says of a service which rollout is under way, in words; empty when none is. Whoever runs rollouts sets it."""
 
     def list(self, owner: str = "", kind: str = "") -> PolicyList:
@@ -110,7 +111,8 @@ class Policies:
 
     def explain(self, request: ExplainRequest) -> Explanation:
         """What will happen to a request, and which policies say so."""
-        return explain_request(self._engine, request, rollout=self.find_rollout(request.service))
+        rollout = self.find_rollout(request.service)
+        return explain_request(self._engine, request, rollout=rollout, faults=self.list_disturbances())
 
     # ------------------------------------------------------------------------------------------ helpers
 

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Mapping, Sequence
 
 from meshctl.control.engine import Engine
-from meshctl.control.faults import Faults
+from meshctl.control.faults import Faults, Reach
 from meshctl.errors import ConflictError, NotFoundError
 from meshctl.lifecycle.health import InstanceView
 from meshctl.ports import FaultRecord
@@ -56,6 +56,10 @@ class HeldProcesses:
         for name in left:
             await self._engine.parts.host.hold(name, share, fault.ends_at)
         self._engine.spawn("held processes", self._watch(fault, left))
+
+    def reach(self, _fault: FaultRecord) -> Reach:
+        """Everybody who calls the service."""
+        return Reach()
 
     async def _watch(self, fault: FaultRecord, pids: Mapping[str, int]) -> None:
         """End the fault when none of its processes is left: they were restarted, or died."""

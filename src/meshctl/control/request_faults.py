@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from meshctl.control.engine import Engine
-from meshctl.control.faults import FaultOrder, Faults
+from meshctl.control.faults import FaultOrder, Faults, Reach
 from meshctl.errors import ConflictError, MeshctlError, NotFoundError, Problem, UsageError, Where
 from meshctl.plan.facts import ActiveFault
 from meshctl.plan.fault_forecast import Forecast, describe_fault, forecast
@@ -104,6 +104,11 @@ class RequestFaults:
         """Nothing is to be made again: what was published first had it."""
         self._fault(fault)
 
+    def reach(self, fault: FaultRecord) -> Reach:
+        """The callers that it was narrowed to; at the gateway, what comes in from outside."""
+        meant = self._fault(fault)
+        return Reach(callers=meant.callers, own_calls=meant.service == GATEWAY)
+
     async def _publish(self, _fault: FaultRecord) -> int:
         engine = self._engine
         if engine.mesh is None or engine.stopping:
@@ -130,6 +135,10 @@ class RequestFaults:
     def list(self) -> FaultList:
         """The faults of every kind that are on."""
         return FaultList(faults=[self._shape(record) for record in self._register.active()])
+
+    def list_others(self) -> tuple[FaultShape, ...]:
+        """The faults that are on and not made of requests."""
+        return tuple(self._shape(record) for record in self._register.active() if record.kind != KIND)
 
     async def inject(self, request: InjectRequest) -> InjectResult:
         """Make a fault on requests; returns when every connected sidecar concerned has acknowledged.
@@ -270,11 +279,14 @@ class RequestFaults:
 
 def shape_fault(record: FaultRecord, register: Faults) -> FaultShape:
     """A fault as JSON shows it."""
+    reach = register.kinds[record.kind].reach(record)
     return FaultShape(
         id=record.id,
         kind=record.kind,
         subject=record.subject,
         services=list(record.services),
+        callers=list(reach.callers),
+        own_calls=reach.own_calls,
         summary=record.summary,
         state=register.state(record.id),
         started_at=record.started_at,

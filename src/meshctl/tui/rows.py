@@ -62,11 +62,11 @@ def build_snapshot(status: MeshStatus, metrics: Metrics) -> TopSnapshot:
 
 
 def _mark(snapshot: TopSnapshot) -> TopSnapshot:
-    """The snapshot with the faults that are on in the rows of the services that they are on."""
+    """The snapshot with the faults that are on in the rows whose requests meet them."""
 
     def mark(rows: list[TopRow]) -> list[TopRow]:
         return [
-            msgspec.structs.replace(row, faults=[f.id for f in snapshot.faults if row.service in f.services])
+            msgspec.structs.replace(row, faults=[f.id for f in snapshot.faults if f.is_met(row.source, row.service)])
             for row in rows
         ]
 

@@ -96,7 +96,8 @@ class ServiceStatus(Shape, frozen=True, kw_only=True):
 class FaultShape(Shape, frozen=True, kw_only=True):
     """A fault that is on.
 
-    ``subject`` is what it was made on, ``services`` are those whose users notice, ``summary`` what it does in words.
+    ``subject`` is what it was made on, ``summary`` what it does in words. ``services`` are those whose users notice: of
+    these only ``callers``, unless it is empty. ``own_calls`` is True when what the services ask of others meets it too.
     ``state`` is ``starting``, ``on``, or ``ending`` while it is being undone. ``remaining`` is how many seconds it
     lasts still; ``origin`` is ``command`` or ``topology``.
     """
@@ -105,6 +106,8 @@ class FaultShape(Shape, frozen=True, kw_only=True):
     kind: str
     subject: str
     services: list[str]
+    callers: list[str] = msgspec.field(default_factory=list)
+    own_calls: bool = False
     summary: str
     state: Literal["starting", "on", "ending"]
     started_at: float
@@ -113,6 +116,12 @@ class FaultShape(Shape, frozen=True, kw_only=True):
     author: str
     reason: str
     origin: Literal["command", "topology"]
+
+    def is_met(self, source: str, destination: str) -> bool:
+        """Whether requests of a caller to a service may meet it; ``source`` is empty for those of any caller."""
+        if self.own_calls and source in self.services:
+            return True
+        return destination in self.services and (not source or not self.callers or source in self.callers)
 
 
 class MeshStatus(Shape, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ class TopRow(Shape, frozen=True, kw_only=True):
     ``success`` is a share between 0 and 1. ``weights`` are percent by version: all those of a service, the own one of
     a version. ``rollout`` is the phase of a rollout that is under way, of the service and of the version. ``cpu`` is
     in cores, ``memory`` in bytes, of instances without their sidecar. ``age_s`` is how old the figures are, ``stale``
-    names the sidecars that they lack because these do not answer. ``faults`` are the ids of those on at the service.
+    names the sidecars that they lack because these do not answer. ``faults`` are ids of those that its requests meet.
     """
 
     source: str = ""

@@ -16,6 +16,7 @@ from tests.support.control_world import ControlWorld, make_request, until
 from meshctl.control.control_plane import ControlPlane
 from meshctl.errors import ConflictError, MeshctlError, NotFoundError, UsageError
 from meshctl.wire.disturbances import DisturbRequest
+from meshctl.wire.explain import ExplainRequest
 from meshctl.wire.faults import ClearRequest
 
 TOPOLOGY = """
@@ -101,6 +102,10 @@ async def test_what_is_struck_is_started_again_and_nothing_is_left(
         (ask("partition", "shop", source="nobody"), NotFoundError, "nobody"),
         (ask("partition", "away", source="front"), ConflictError, "outside the mesh"),
         (ask("partition", "plain", source="shop"), ConflictError, "neither calls the other"),
+        (ask("partition", "gateway", source="shop"), ConflictError, "neither calls the other"),
+        (ask("partition", "front", source="shop", one_way=True), ConflictError, "shop -> front: nobody calls it so"),
+        (ask("latency", "shop", delay_ms=5, source="plain"), UsageError, "plain does not call shop"),
+        (ask("latency", "shop", delay_ms=5, source="gateway"), UsageError, "gateway does not call shop"),
         (ask("latency", "shop", delay_ms=0), UsageError, "a delay of 0 ms"),
         (ask("latency", "shop", delay_ms=5, jitter_ms=6), UsageError, "jitter"),
         (ask("cert-expired", "plain"), ConflictError, "plain text"),
@@ -129,14 +134,62 @@ async def test_a_process_is_held_by_one_fault_at_a_time(plane: ControlPlane) -> 
     await plane.disturbances.disturb(ask("cpu", "shop-v1-2", percent=50))
 
 
-async def test_a_partition_leads_callers_to_a_relay_and_back(world: ControlWorld, plane: ControlPlane) -> None:
+def run_relays(world: ControlWorld) -> None:
+    """Let relays of this machine say that they listen on port 61000."""
+
     def answer(name: str) -> None:
-        spec = json.loads(world.machine.processes[name].spec.argv[-1])
-        Path(spec["ready"]).parent.mkdir(exist_ok=True)
-        Path(spec["ready"]).write_text(json.dumps(dict.fromkeys(spec["targets"], 61000)))
+        if name.startswith("relay."):
+            spec = json.loads(world.machine.processes[name].spec.argv[-1])
+            Path(spec["ready"]).parent.mkdir(exist_ok=True)
+            Path(spec["ready"]).write_text(json.dumps(dict.fromkeys(spec["targets"], 61000)))
 
     world.machine.commands = {**(world.machine.commands or {}), sys.executable: Behaviour()}
     world.machine.on_start = answer
+
+
+async def test_the_gateway_is_cut_off_from_what_it_calls(world: ControlWorld, plane: ControlPlane) -> None:
+    run_relays(world)
+    await plane.disturbances.disturb(ask("partition", "gateway", source="front", duration=60))
+    assert set(world.engine.plan_detours()) == {("gateway", "front-v1-1")}
+    (fault,) = plane.faults.list().faults
+    assert (fault.subject, fault.services) == ("front <-> gateway", ["front"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "met", "not_met"),
+    [
+        (ask("partition", "shop", source="front"), ("front", "shop"), ("plain", "shop")),
+        (ask("partition", "shop", source="front"), ("", "shop"), ("gateway", "front")),
+        (ask("latency", "shop", delay_ms=5, source="front"), ("front", "shop"), ("front", "plain")),
+        (ask("pause", "front"), ("gateway", "front"), ("front", "shop")),
+        (ask("cert-expired", "front"), ("front", "shop"), ("plain", "shop")),
+        (ask("cert-expired", "front"), ("gateway", "front"), ("gateway", "shop")),
+    ],
+)
+async def test_a_fault_is_shown_between_those_that_meet_it(
+    world: ControlWorld,
+    plane: ControlPlane,
+    request_: DisturbRequest,
+    met: tuple[str, str],
+    not_met: tuple[str, str],
+) -> None:
+    run_relays(world)
+    await plane.disturbances.disturb(request_)
+    (fault,) = plane.faults.list().faults
+    assert (fault.is_met(*met), fault.is_met(*not_met)) == (True, False)
+
+
+async def test_explain_tells_of_faults_on_the_way(world: ControlWorld, plane: ControlPlane) -> None:
+    run_relays(world)
+    await plane.disturbances.disturb(ask("latency", "shop", delay_ms=5, source="front", name="far"))
+    first = plane.policies.explain(ExplainRequest(service="shop", source="front")).lines[0]
+    assert (first.topic, first.words) == ("fault", "far is on: front -> shop: bytes come 5ms late, each way")
+    others = plane.policies.explain(ExplainRequest(service="plain", source="front")).lines
+    assert "fault" not in {line.topic for line in others}
+
+
+async def test_a_partition_leads_callers_to_a_relay_and_back(world: ControlWorld, plane: ControlPlane) -> None:
+    run_relays(world)
     result = await plane.disturbances.disturb(ask("partition", "shop", source="front", name="cut", duration=600))
     assert (result.id, result.subject) == ("cut", "front <-> shop")
     spec = json.loads(world.machine.processes["relay.cut"].spec.argv[-1])

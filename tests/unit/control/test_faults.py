@@ -14,7 +14,7 @@ from tests.fakes.state_store import FakeStateStore
 from tests.support.control_world import ControlWorld, make_request, until
 
 from meshctl.control.control_plane import ControlPlane
-from meshctl.control.faults import FaultOrder
+from meshctl.control.faults import FaultOrder, Reach
 from meshctl.control.request_faults import LEASE
 from meshctl.errors import ConflictError, NotFoundError, RejectedError, UsageError
 from meshctl.ports import FaultRecord
@@ -92,6 +92,9 @@ class Toy:
         self.note("resume", fault)
         if self.broken:
             raise NotFoundError("its instance is gone")
+
+    def reach(self, _fault: FaultRecord) -> Reach:
+        return Reach()
 
 
 def shares(world: ControlWorld, node: str) -> str:
