@@ -16,20 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.e2e
 def test_orders_survive_failing_payments_and_killed_instances() -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "benchmarks.soak",
-        "--orders",
-        "120",
-        "--rate",
-        "15",
-        "--every",
-        "1",
-        "--kills",
-        "3",
-        "--json",
-    ]
+    much = ["--orders", "120", "--rate", "15", "--every", "1", "--kills", "3"]
+    words = [sys.executable, "-m", "benchmarks.soak", *much, "--json"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
