@@ -36,6 +36,8 @@ def world() -> Iterator[Map]:
 @pytest.fixture(autouse=True)
 def healthy(world: Map) -> None:
     """What an experiment that was cut short left behind is gone."""
+    if timeout_of_web(world.mesh):
+        world.mesh.must("delete", "timeout", "web", "--yes")
     assert ask(world.gateway, "/set-echo/200/0").status == 200
 
 

@@ -22,7 +22,7 @@ from meshctl.spec.render import Value
 if TYPE_CHECKING:
     from meshctl.client.client import MeshClient
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds that a rollback waits for a control plane that is away."""
 
 DOERS = {**CHANGES, **FAULTS, **OBSERVERS, **TRAFFIC}
