@@ -33,8 +33,9 @@ PLAIN_REQUESTS = 100
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """Made-up traffic. ``worse_from`` is when the version becomes what the settings say; before, it is like the stable
-    one. ``bursts`` multiplies both versions' errors in six spells of 30 s. ``steps`` other than one weight make it a
-    whole rollout.
+    one. ``bursts`` multiplies both versions' errors in six spells of 30 s. ``cluster`` is by how many at a time errors
+    come, of each version for itself. ``steps`` other than one weight make it a whole rollout. A ``good`` version may be
+    taken back with a probability of ``allowed``, where more than alpha is known to be so.
     """
 
     name: str
@@ -45,7 +46,9 @@ class Setting:
     slower: float = 1.0
     worse_from: float = 0.0
     bursts: float = 1.0
+    cluster: int = 1
     good: bool = False
+    allowed: float = 0.01
     steps: tuple[int, ...] = ()
     seconds: int = 1800
     every: int = 5
@@ -68,6 +71,8 @@ SETTINGS = (
     Setting(name="same, shared bursts", rps=50, bursts=30, good=True),
     Setting(name="at the bounds", rps=50, errors=0.011, slower=1.2, good=True),
     Setting(name="at the bounds, 50%", rps=50, weight=50, errors=0.11, stable_errors=0.1, slower=1.2, good=True),
+    Setting(name="same, clusters of 20", rps=50, cluster=20, good=True, allowed=0.05),
+    Setting(name="same, clusters of 20, 50%", rps=50, weight=50, cluster=20, good=True, allowed=0.1),
     Setting(name="same, all steps", rps=20, steps=(5, 10, 25, 50, 100), seconds=2400, good=True),
     Setting(name="errors 1% to 5%", rps=50, errors=0.05),
     Setting(name="errors 1% to 3%", rps=50, errors=0.03),
@@ -78,6 +83,7 @@ SETTINGS = (
     Setting(name="twice as slow", rps=50, slower=2),
     Setting(name="3 times as slow, 5 rps", rps=5, slower=3),
     Setting(name="errors 5% from 900 s on", rps=50, errors=0.05, worse_from=900),
+    Setting(name="all fails from 900 s on", rps=50, errors=1.0, worse_from=900),
     Setting(name="twice as slow, all steps", rps=20, slower=2, steps=(5, 10, 25, 50, 100)),
 )
 
@@ -98,11 +104,12 @@ class Version:
         self._ticks.clear()
         self.requests, self.errors, self.durations = 0, 0, Counter()
 
-    def happen(self, expected: float, errors: float, slower: float) -> Counts:
+    def happen(self, expected: float, errors: float, slower: float, cluster: int = 1) -> Counts:
         """A tick of requests."""
         draw = self._random
         requests = draw_poisson(draw, expected)
-        failed = sum(draw.random() < errors for _ in range(requests)) if errors else 0
+        failed = sum(draw.random() < errors / cluster for _ in range(requests)) if errors else 0
+        failed = min(requests, cluster * failed)
         taken = Counter(draw_bucket(draw, slower) for _ in range(requests))
         self._ticks.append((requests, failed, taken))
         self.requests += requests
@@ -160,9 +167,13 @@ def simulate(setting: Setting, source: random.Random, *, plain: bool = True) -> 
                 setting.rps * setting.every * share,
                 min(1.0, factor * (setting.errors if worse else setting.stable_errors)),
                 setting.slower if worse else 1.0,
+                setting.cluster,
             ),
             stable=stable.happen(
-                setting.rps * setting.every * (1 - share), min(1.0, factor * setting.stable_errors), 1.0
+                setting.rps * setting.every * (1 - share),
+                min(1.0, factor * setting.stable_errors),
+                1.0,
+                setting.cluster,
             ),
             window_canary=canary.window,
             window_stable=stable.window,
@@ -215,7 +226,7 @@ def report(settings: Sequence[Setting], runs: int, seed: int) -> Iterator[tuple[
         judged = [run.judged for run in found if run.judged is not None]
         plain = [run.plain for run in found if run.plain is not None]
         share = len(judged) / runs
-        holds = share <= _most_false(runs) if setting.good else share >= 0.95
+        holds = share <= _most_false(runs, setting.allowed) if setting.good else share >= 0.95
         late = [seconds - setting.worse_from for seconds in judged]
         plainly = "" if setting.steps else f"{100 * len(plain) / runs:5.1f}%"
         median = f"{statistics.median(late):5.0f} s" if share > 0.5 else "      -"
@@ -244,9 +255,9 @@ def measure_judge(runs: int, seed: int = 1) -> Iterator[Figure]:
 _BRIEFLY = ("same, 50 rps, 10%", "at the bounds", "errors 1% to 5%", "twice as slow")
 
 
-def _most_false(runs: int) -> float:
-    """A good version may be taken back with a probability of 1%: five standard deviations beyond that is a defect."""
-    return round(0.01 + 5 * math.sqrt(0.01 * 0.99 / runs), 3)
+def _most_false(runs: int, allowed: float = 0.01) -> float:
+    """The share of good versions that may be taken back: five standard deviations beyond is a defect."""
+    return round(allowed + 5 * math.sqrt(allowed * (1 - allowed) / runs), 3)
 
 
 def main(words: Sequence[str] | None = None) -> int:

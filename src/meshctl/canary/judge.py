@@ -18,8 +18,10 @@ from meshctl.canary.statistics import (
     allowed_ms,
     compare,
     count_above,
+    dispersion,
     find_slow_bucket,
     hold_to,
+    spread_over,
     start_over,
     upper_share,
     weigh,
@@ -32,6 +34,8 @@ LEAST_REFERENCE = 0.01
 
 
 _VERY_MUCH = 1e6
+_CLUSTERED = 3.0
+# From this dispersion on it is told.
 
 
 def judge(rollout: Rollout, sample: Sample, now: float) -> tuple[Evidence, Verdict]:
@@ -77,14 +81,23 @@ def take_in(rollout: Rollout, sample: Sample) -> Evidence:
             begun_at=sample.until - sample.seconds,
         )
     canary, stable = sample.canary, sample.stable
+    before = measure_dispersion(evidence)
+    evidence = replace(
+        evidence,
+        spread=spread_over(evidence.spread, canary.errors, canary.requests),
+        stable_spread=spread_over(evidence.stable_spread, stable.errors, stable.requests),
+    )
+    dispersions = before, measure_dispersion(evidence)
     if rollout.weight == FULL:
-        held = hold_to(evidence.errors, canary.errors, canary.requests, share=allowed_alone(settings, evidence))
+        share = allowed_alone(settings, evidence)
+        held = hold_to(evidence.errors, canary.errors, canary.requests, share=share, dispersions=dispersions)
         return replace(evidence, errors=held)
     errors = compare(
         evidence.errors,
         (canary.errors, canary.requests),
         (stable.errors, stable.requests),
         ratio=settings.max_error_ratio,
+        dispersions=dispersions,
     )
     # Slow is what the requests before this tick say, or the test would choose its question by the answer.
     seen = find_slow_bucket(sample.window_stable.durations)
@@ -96,6 +109,11 @@ def take_in(rollout: Rollout, sample: Sample) -> Evidence:
         reference_requests=evidence.reference_requests + stable.requests,
         reference_errors=evidence.reference_errors + stable.errors,
     )
+
+
+def measure_dispersion(evidence: Evidence) -> float:
+    """How many errors count as one, by what was seen of both versions."""
+    return dispersion((evidence.spread, evidence.stable_spread))
 
 
 def allowed_alone(settings: Settings, evidence: Evidence) -> float:
@@ -123,7 +141,8 @@ def _find_errors(settings: Settings, evidence: Evidence, sample: Sample, *, unpa
     bound = allowed_alone(settings, evidence) if unpaired else None
     if stable is not None:
         bound = min(1.0, settings.max_error_ratio * stable)
-    return _finding(settings, evidence.errors, canary, stable, bound)
+    found = _finding(settings, evidence.errors, canary, stable, bound)
+    return replace(found, dispersion=round(measure_dispersion(evidence), 3))
 
 
 def _find_latency(settings: Settings, evidence: Evidence, sample: Sample, *, unpaired: bool) -> Finding:
@@ -212,7 +231,8 @@ def _tell_latency(rollout: Rollout, finding: Finding) -> str:
 
 def _tell_evidence(finding: Finding) -> str:
     told = f"{finding.evidence:.0f}" if finding.evidence < _VERY_MUCH else "over 1M"
-    return f"evidence {told} of {finding.threshold:g}"
+    together = f", {finding.dispersion:.0f} at a time count as one" if finding.dispersion >= _CLUSTERED else ""
+    return f"evidence {told} of {finding.threshold:g}{together}"
 
 
 def _percent(share: float | None) -> str:

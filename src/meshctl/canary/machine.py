@@ -358,6 +358,7 @@ def _forget(evidence: Evidence) -> Evidence:
         slow_bucket=evidence.slow_bucket,
         reference_requests=evidence.reference_requests,
         reference_errors=evidence.reference_errors,
+        stable_spread=evidence.stable_spread,
     )
 
 

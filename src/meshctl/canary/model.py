@@ -158,12 +158,29 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How unevenly the bad requests of one version come: what ``statistics.dispersion`` is measured by.
+
+    ``bad`` of ``requests`` in all; ``squares`` is the sum of squared differences of the shares of ticks that follow
+    one another, each over what independent requests with a variance of 1 would differ by, and ``pairs`` how many
+    there are; ``last`` is the newest tick with requests, as (bad, requests).
+    """
+
+    requests: int = 0
+    bad: int = 0
+    pairs: int = 0
+    squares: float = 0.0
+    last: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What is known against a version since its rollout began.
 
     ``slow_bucket`` is the bucket of the stable version's p99 before the next tick: what takes longer is slow there;
     None until enough was seen. ``begun_at`` is when the newest start of the tests was made. ``reference`` are errors
-    and requests of the stable version so far: what the version is held to once it has all the traffic.
+    and requests of the stable version so far: what the version is held to once it has all the traffic. ``spread`` and
+    ``stable_spread`` are how unevenly each version's errors came.
     """
 
     errors: Process = field(default_factory=Process)
@@ -172,6 +189,8 @@ class Evidence:
     begun_at: float | None = None
     reference_requests: int = 0
     reference_errors: int = 0
+    spread: Spread = field(default_factory=Spread)
+    stable_spread: Spread = field(default_factory=Spread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +200,7 @@ class Finding:
     ``evidence`` (1 at the start) and ``threshold`` say how sure it is that the version is worse; ``canary``,
     ``stable`` and ``bound`` what the difference is: shares of errors, or p99 in milliseconds, None when unknown, the
     bound being what the version's should not exceed. ``exceeded`` is whether it does. It takes both to fail.
+    ``dispersion`` is how many errors count as one, for they come in clusters: 1 when each comes by itself.
     """
 
     evidence: float
@@ -189,6 +209,7 @@ class Finding:
     stable: float | None
     bound: float | None
     exceeded: bool
+    dispersion: float = 1.0
 
     @property
     def failed(self) -> bool:

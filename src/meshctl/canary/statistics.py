@@ -11,9 +11,9 @@ Sources: Ville's inequality, as in Ramdas, Grünwald, Vovk and Shafer, arXiv 221
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from meshctl.canary.model import Process
+from meshctl.canary.model import Process, Spread
 from meshctl.telemetry.buckets import LAST, bucket_of, upper_bound
 
 GRID = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
@@ -32,6 +32,9 @@ ENOUGH_FOR_TAIL = 200
 SLACK_MS = 5.0
 """A p99 may be this much longer in any case: below 25 ms a factor of 1.2 is within the noise of one machine."""
 
+_DOUBT = 3
+# So many pairs of ticks without clusters are taken to have been seen: the first few say little.
+
 _Z = 3.0
 # Standard deviations to the upper end of what a share may be.
 
@@ -43,12 +46,20 @@ def start_over(process: Process) -> Process:
     return Process(rows=(*process.rows, (0.0,) * len(GRID)))
 
 
-def compare(process: Process, canary: tuple[int, int], stable: tuple[int, int], *, ratio: float) -> Process:
+def compare(
+    process: Process,
+    canary: tuple[int, int],
+    stable: tuple[int, int],
+    *,
+    ratio: float,
+    dispersions: tuple[float, float] = (1.0, 1.0),
+) -> Process:
     """Take in one tick of two versions, each as (bad, requests), against "the version is at most ``ratio`` as bad".
 
     For each r of the grid times ``ratio`` the likelihood of the split of bad requests over the versions is compared
     with that at ``ratio``: ``(t/t0)**bad_c * ((1-t)/(1-t0))**bad_s`` with ``t = n_c*r / (n_c*r + n_s)``. Its mean is at
     most 1 while the version's share of bad requests is at most ``ratio`` times that of the stable one.
+    ``dispersions`` are those before this tick and with it: see ``dispersion``.
     """
     (bad, requests), (bad_stable, requests_stable) = canary, stable
     if not requests or not requests_stable:
@@ -58,10 +69,12 @@ def compare(process: Process, canary: tuple[int, int], stable: tuple[int, int], 
     for factor in GRID:
         some = _odds_of_canary(requests, requests_stable, ratio * factor)
         gains.append(bad * math.log(some / none) + bad_stable * math.log((1 - some) / (1 - none)))
-    return _add(process, gains)
+    return _add(process, _temper(gains, dispersions))
 
 
-def hold_to(process: Process, bad: int, requests: int, *, share: float) -> Process:
+def hold_to(
+    process: Process, bad: int, requests: int, *, share: float, dispersions: tuple[float, float] = (1.0, 1.0)
+) -> Process:
     """Take in one tick of a version that has nothing beside it, against "its share of bad ones is at most ``share``".
 
     For each r of the grid the odds are r times those of ``share``; the mean of ``(q/p)**bad * ((1-q)/(1-p))**good`` is
@@ -71,7 +84,42 @@ def hold_to(process: Process, bad: int, requests: int, *, share: float) -> Proce
     for factor in GRID:
         other = factor * share / (1 - share + factor * share)
         gains.append(bad * math.log(other / share) + (requests - bad) * math.log((1 - other) / (1 - share)))
-    return _add(process, gains)
+    return _add(process, _temper(gains, dispersions))
+
+
+def spread_over(spread: Spread, bad: int, requests: int) -> Spread:
+    """Take in one tick of a version: how far its share of bad requests is from that of the tick before."""
+    if not requests:
+        return spread
+    pairs, squares = spread.pairs, spread.squares
+    if spread.last is not None:
+        bad_before, requests_before = spread.last
+        moved = bad / requests - bad_before / requests_before
+        pairs, squares = pairs + 1, squares + moved * moved / (1 / requests + 1 / requests_before)
+    return Spread(
+        requests=spread.requests + requests,
+        bad=spread.bad + bad,
+        pairs=pairs,
+        squares=squares,
+        last=(bad, requests),
+    )
+
+
+def dispersion(spreads: Iterable[Spread]) -> float:
+    """How many bad requests count as one, by the version whose come in the greater clusters; 1 when none do.
+
+    It is the variance of the share from one tick to the next over that of independent requests. Neighbours are
+    compared, not each tick with the mean, so that a version that goes bad and stays so does not look clustered for
+    long. Source: J. von Neumann, Ann. Math. Stat. 12 (1941), 367-395, the mean square successive difference.
+    """
+    return max((1.0, *map(_dispersion, spreads)))
+
+
+def _dispersion(spread: Spread) -> float:
+    if not 0 < spread.bad < spread.requests:
+        return 1.0
+    share = spread.bad / spread.requests
+    return (spread.squares / (share * (1 - share)) + _DOUBT) / (spread.pairs + _DOUBT)
 
 
 def weigh(process: Process) -> float:
@@ -134,6 +182,15 @@ def upper_share(bad: int, requests: int) -> float:
 def _odds_of_canary(canary: int, stable: int, ratio: float) -> float:
     """The probability that a bad request is the canary's, were it ``ratio`` times as bad."""
     return canary * ratio / (canary * ratio + stable)
+
+
+def _temper(gains: Iterable[float], dispersions: tuple[float, float]) -> list[float]:
+    """Gains over the dispersion: what speaks against the version over the greater, what speaks for it over the former.
+
+    So it is never more than the gain over the former, which was known before the tick, and whose mean is at most 1.
+    """
+    before, now = dispersions
+    return [gain / (max(before, now) if gain > 0 else before) for gain in gains]
 
 
 def _add(process: Process, gains: list[float]) -> Process:

@@ -283,5 +283,6 @@ def _shape_finding(finding: Finding) -> RolloutFinding:
         stable=finding.stable,
         bound=finding.bound,
         exceeded=finding.exceeded,
+        dispersion=finding.dispersion,
         failed=finding.failed,
     )

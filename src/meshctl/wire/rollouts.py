@@ -81,6 +81,7 @@ class ChangeRequest(Shape, frozen=True, kw_only=True):
 class RolloutFinding(Shape, frozen=True, kw_only=True):
     """One of the two tests: how sure it is that the version is worse (``evidence`` against ``threshold``), and by what
     it is. ``canary``, ``stable`` and ``bound`` are shares of errors, or p99 in milliseconds; null when unknown.
+    ``dispersion`` is how many errors count as one because they come in clusters, 1 when each comes by itself.
     """
 
     evidence: float
@@ -90,6 +91,7 @@ class RolloutFinding(Shape, frozen=True, kw_only=True):
     bound: float | None
     exceeded: bool
     failed: bool
+    dispersion: float = 1.0
 
 
 class RolloutVerdict(Shape, frozen=True, kw_only=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.canary.model import Process
+from meshctl.canary.model import Process, Spread
 from meshctl.canary.statistics import (
     GRID,
     MAX_STARTS,
@@ -18,8 +19,10 @@ from meshctl.canary.statistics import (
     allowed_ms,
     compare,
     count_above,
+    dispersion,
     find_slow_bucket,
     hold_to,
+    spread_over,
     start_over,
     upper_share,
     weigh,
@@ -68,6 +71,75 @@ def test_nothing_gains_on_average_while_a_version_alone_keeps_to_its_share(
         chance = binomial(bad, requests, within * allowed)
         means = [mean + chance * gain for mean, gain in zip(means, gained, strict=True)]
     assert max(means) <= 1 + 1e-9
+
+
+@given(
+    canary=st.integers(1, 8),
+    stable=st.integers(1, 8),
+    share=st.floats(0.0, 0.9),
+    within=st.floats(0.0, 1.0),
+    found=st.lists(st.floats(1.0, 20.0), min_size=10, max_size=10),
+)
+def test_nothing_gains_on_average_whatever_is_taken_for_dispersion(
+    canary: int, stable: int, share: float, within: float, found: list[float]
+) -> None:
+    """That of the tick itself may depend on what the tick brings, as long as that before it does not."""
+    before, *now = found
+    mine = min(1.0, within * 1.1 * share)
+    means = [0.0] * len(GRID)
+    for bad, bad_stable in product(range(canary + 1), range(stable + 1)):
+        chance = binomial(bad, canary, mine) * binomial(bad_stable, stable, share)
+        moved = compare(BEGUN, (bad, canary), (bad_stable, stable), ratio=1.1, dispersions=(before, now[bad]))
+        means = [mean + chance * gain for mean, gain in zip(means, ratios(moved), strict=True)]
+    assert max(means) <= 1 + 1e-9
+
+
+@given(
+    size=st.integers(1, 30),
+    canary=st.integers(1, 8),
+    stable=st.integers(1, 8),
+    share=st.floats(0.0, 0.9),
+    within=st.floats(0.0, 1.0),
+)
+def test_nothing_gains_on_average_where_errors_come_in_clusters_of_the_dispersion(
+    size: int, canary: int, stable: int, share: float, within: float
+) -> None:
+    mine = min(1.0, within * 1.1 * share)
+    means = [0.0] * len(GRID)
+    for bad, bad_stable in product(range(canary + 1), range(stable + 1)):
+        chance = binomial(bad, canary, mine) * binomial(bad_stable, stable, share)
+        counts = (bad * size, canary * size), (bad_stable * size, stable * size)
+        found = compare(BEGUN, *counts, ratio=1.1, dispersions=(size, size))
+        means = [mean + chance * gain for mean, gain in zip(means, ratios(found), strict=True)]
+    assert max(means) <= 1 + 1e-9
+
+
+def spread_of(ticks: list[tuple[int, int]]) -> Spread:
+    spread = Spread()
+    for bad, requests in ticks:
+        spread = spread_over(spread, bad, requests)
+    return spread
+
+
+def test_errors_that_come_in_clusters_are_told_from_those_that_come_one_by_one() -> None:
+    source = random.Random(1)
+    alone = [(sum(source.random() < 0.02 for _ in range(200)), 200) for _ in range(200)]
+    clusters = [(20 * sum(source.random() < 0.02 for _ in range(10)), 200) for _ in range(200)]
+    assert dispersion([spread_of(alone)]) < 1.6
+    assert 14 < dispersion([spread_of(clusters)]) < 28
+    assert dispersion([spread_of(alone), spread_of(clusters)]) == dispersion([spread_of(clusters)])
+
+
+def test_a_version_that_goes_bad_and_stays_so_does_not_look_clustered_for_long() -> None:
+    good, bad = [(0, 50), (1, 50)] * 10, [(50, 50)]
+    found = [dispersion([spread_of(good + bad * ticks)]) for ticks in (1, 2, 4, 8)]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < 5
+
+
+@pytest.mark.parametrize("ticks", [[], [(3, 50)], [(0, 50)] * 5, [(50, 50)] * 5, [(0, 0)] * 5])
+def test_of_what_does_not_vary_each_error_counts(ticks: list[tuple[int, int]]) -> None:
+    assert dispersion([spread_of(ticks)]) == 1
 
 
 @given(st.integers(0, MAX_STARTS + 3))
