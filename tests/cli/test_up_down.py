@@ -242,6 +242,14 @@ def test_up_tells_what_commands_set_otherwise_and_gives_it_up_on_demand(
     assert dict(served.backend.asked)["up"].reset
 
 
+def test_up_tells_of_rollouts_and_does_not_advise_to_undo_them(served: ServedMesh, run_cli: RunCli) -> None:
+    note = "checkout: v2 has all of the traffic, since rollout 1 promoted it"
+    served.backend.changes, served.backend.notes = [], [note]
+    done = run_cli("up", "-d")
+    assert done.stderr.splitlines()[:2] == ["nothing changed", note]
+    assert "takes what the files say" not in done.stderr
+
+
 def test_down_force_is_passed_on(served: ServedMesh, run_cli: RunCli) -> None:
     assert run_cli("down", "--force", "--yes").code == 0
     assert ("down", True) in served.backend.asked

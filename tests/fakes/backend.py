@@ -445,6 +445,7 @@ class FakeBackend:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     differs: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     authorization: FakeAuthorization = field(init=False)
     policies: FakePolicies = field(init=False)
     circuits: FakeCircuits = field(init=False)
@@ -480,7 +481,7 @@ class FakeBackend:
 
     async def up(self, request: UpRequest) -> UpResult:
         self._note("up", request)
-        return UpResult(changes=self.changes, generation=1, differs=self.differs)
+        return UpResult(changes=self.changes, generation=1, differs=self.differs, notes=self.notes)
 
     async def ready(self, timeout: float | None) -> ReadyResult:
         self._note("ready", timeout)

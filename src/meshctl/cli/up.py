@@ -147,6 +147,8 @@ async def _apply(
         result = await interrupts.guard(client.up(wish.request))
         for change in result.changes or ["nothing changed"]:
             screen.say(change)
+        for note in result.notes:
+            screen.say(note)
         _say_differences(screen, result.differs)
         news = News(told=frozenset(result.changes))
         news.align(list_names(await client.status()))

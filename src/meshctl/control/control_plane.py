@@ -179,7 +179,8 @@ class ControlPlane:
             changes += self.declared.announce(request.author, self._is_up)
             for line in changes:
                 engine.parts.events.add("topology.changed", line.partition(":")[0], line)
-        return UpResult(changes=list(changes), generation=self._generation, differs=list(differs))
+            differs, notes = self.declared.explain(differs)
+        return UpResult(changes=list(changes), generation=self._generation, differs=list(differs), notes=list(notes))
 
     async def begin(self) -> None:
         """Take over what an earlier control plane left under way, and begin what goes on by itself."""

@@ -28,22 +28,27 @@ def revision_of(version: Version) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def check_version(service: Service, version: str) -> None:
+    """Refuse a version that can never be rolled out: NotFoundError for none of the service's, ConflictError for the
+    stable one.
+    """
+    check_versions(service, {version: 0})
+    if version == service.stable:
+        raise ConflictError(
+            f"{version} is the stable version of {service.name}: it is what others are compared with",
+            hint=f"its versions: {list_versions(service)}",
+        )
+
+
 def check_start(service: Service, version: str, *, replaced: str = "") -> int:
-    """Refuse a version that cannot be rolled out as things are; the weight that it has now.
+    """Refuse a version (see ``check_version``) that cannot be rolled out as things are; the weight that it has now.
 
     ``replaced`` is the version of a rollout whose place it takes, and whose traffic with it.
 
     Raises:
-        NotFoundError: there is no such version.
-        ConflictError: it is the stable one, has everything already, or traffic does not go by two versions alone.
+        ConflictError: it has everything already, or traffic does not go by two versions alone.
     """
     name, stable = service.name, service.stable
-    check_versions(service, {version: 0})
-    if version == stable:
-        raise ConflictError(
-            f"{version} is the stable version of {name}: it is what others are compared with",
-            hint=f"its versions: {list_versions(service)}",
-        )
     if service.protocol == "tcp":
         raise ConflictError(
             f"{name} speaks plain TCP: there are no requests to judge {version} by",

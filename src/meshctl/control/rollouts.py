@@ -35,7 +35,7 @@ from meshctl.control.metrics import MetricsDesk
 from meshctl.control.rollout_book import RolloutBook
 from meshctl.control.rollout_notices import find_change, find_loss, split_of
 from meshctl.control.rollout_samples import Samples
-from meshctl.control.rollout_starts import check_start, find_service, revision_of
+from meshctl.control.rollout_starts import check_start, check_version, find_service, revision_of
 from meshctl.control.shifting import Shifts
 from meshctl.errors import ConflictError, MeshctlError, NotFoundError, WaitTimeoutError
 from meshctl.wire.shifts import ShiftRequest
@@ -274,6 +274,7 @@ class Rollouts:
     ) -> Rollout:
         check_settings(settings)
         found = find_service(self._engine, service)
+        check_version(found, version)
         current = self._book.newest(service)
         under_way = current is not None and not current.ended
         if current is not None and under_way and not replace:

@@ -18,8 +18,9 @@ from meshctl.ports import Registration, StateStore, TopologySource
 from meshctl.spec.load import TopologyTree, load_tree, read_tree
 from meshctl.spec.policies import EVERY, FILES, MESH, Document, Documents, PolicyKey, places_of
 from meshctl.spec.policy_changes import describe_differences, take_files
+from meshctl.spec.render import to_value
 from meshctl.spec.schema import Mesh
-from meshctl.spec.shifts import count_started
+from meshctl.spec.shifts import FULL, count_started
 
 LAST_TCP_PORT = 65535
 
@@ -348,13 +349,24 @@ def _keep_commands(
         for document in current.values()
         if document.origin != FILES and document.owner not in (*declared.services, EVERY, MESH)
     ]
-    kept = {key: document for key, document in current.items() if document not in gone}
+    kept = {
+        key: document
+        for key, document in current.items()
+        if document not in gone and (key in files or not _is_built_in(document, declared))
+    }
     lines = tuple(
         f"{document.owner} {document.kind}: given up (revision {document.origin.revision}, {document.origin.author}), "
         f"because the files have no service {document.owner}"
         for document in gone
     )
     return take_files(kept, files), lines
+
+
+def _is_built_in(document: Document, declared: Mesh) -> bool:
+    """Whether a split says what holds without one: all goes to the stable version, as the files call it now."""
+    if document.kind != "split" or document.node is None or document.owner not in declared.services:
+        return False
+    return to_value(document.node) == {declared.services[document.owner].stable: FULL}
 
 
 def _load(tree: TopologyTree, documents: Documents) -> Mesh:
@@ -370,6 +382,11 @@ def _explain_problem(problem: Problem, documents: Documents) -> Problem:
         if document.origin != FILES and problem.where in places_of(document):
             origin = document.origin
             made = f"set by revision {origin.revision} ({origin.author}); `meshctl up --reset` takes what the files say"
+            if document.kind == "split":
+                # Giving up everything that commands have set is much for a version that is to go.
+                made += (
+                    f"; or `meshctl canary rollback {document.owner}` or `canary shift` takes its traffic away first"
+                )
             return replace(problem, hint=f"{problem.hint}; {made}" if problem.hint else made)
     return problem
 

@@ -58,7 +58,7 @@ def _service_changes(old: Service, new: Service) -> Iterator[str]:
         yield f"split {_weights(old)} -> {_weights(new)}"
     if old.upstreams != new.upstreams:
         yield f"upstreams are now {', '.join(new.upstreams) or 'none'}"
-    for name in ("protocol", "address", "stable", "depends_on"):
+    for name in ("protocol", "address", "stable", "depends_on", "rollout"):
         if getattr(old, name) != getattr(new, name):
             yield f"{name} changed"
     for field in fields(Policies):

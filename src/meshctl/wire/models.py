@@ -162,12 +162,14 @@ class SourceFileShape(Shape, frozen=True, kw_only=True):
 class UpResult(Shape, frozen=True, kw_only=True):
     """What an ``up`` changed, in words, one line a change.
 
-    ``differs`` are the policies in force that commands have set otherwise than the files say.
+    ``differs`` are the policies in force that commands have set otherwise than the files say; ``notes`` tell of
+    rollouts that are under way, have promoted a version that the files do not call stable, or are not begun.
     """
 
     changes: list[str]
     generation: int
     differs: list[str] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
 
 class StartFailure(Shape, frozen=True, kw_only=True):

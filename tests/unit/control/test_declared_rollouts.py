@@ -88,17 +88,73 @@ async def test_a_rollout_of_another_version_is_not_ended_by_it(plane: ControlPla
     begun_by_hand = await plane.rollouts.start(asked)
     assert (begun_by_hand.settings.steps, begun_by_hand.settings.alpha) == ([20, 100], 0.1)
     assert begun_by_hand.phase == "running"
-    changes = (await plane.up(make_request((TOPOLOGY % 1).replace("version: v2", "version: v3")))).changes
-    assert "shop: v3 is rolled out when all is ready" in changes
-
-    def told() -> bool:
-        events = plane.policies.changer._engine.parts.events._events
-        return any(event.kind == "rollout.refused" and "--replace" in event.message for event in events)
-
-    await until(told, "it is told that it does not begin")
+    found = await plane.up(make_request((TOPOLOGY % 1).replace("version: v2", "version: v3")))
+    assert found.changes == ["shop: rollout changed"]
+    assert found.differs == []
+    assert found.notes[0] == "shop: a rollout to v2 is under way; `meshctl canary status shop` shows it"
+    assert "v3 is not rolled out meanwhile; `meshctl canary start shop v3 --replace`" in found.notes[1]
     rollout = of_shop(plane)
     assert rollout is not None
     assert (rollout.number, rollout.version) == (1, "v2")
+
+
+async def test_what_latched_is_told_with_the_way_out_of_it(plane: ControlPlane) -> None:
+    await bring_up(plane)
+    await begun(plane, 1)
+    await plane.rollouts.roll_back(ChangeRequest(service="shop", author="ann"))
+    notes = (await plane.up(make_request(TOPOLOGY % 1))).notes
+    assert notes == [
+        "shop: v2 is not rolled out: as it is now it was rolled back once (rollout 1)",
+        "shop: `meshctl canary retry shop` does it all the same",
+    ]
+
+
+async def test_other_settings_are_for_the_next_rollout_and_up_says_so(plane: ControlPlane) -> None:
+    await bring_up(plane)
+    await begun(plane, 1)
+    found = await plane.up(make_request((TOPOLOGY % 1).replace("[20, 100]", "[50, 100]")))
+    assert found.changes == ["shop: rollout changed"]
+    assert found.notes[1] == "shop: it goes on with the settings that it began with"
+    rollout = of_shop(plane)
+    assert rollout is not None
+    assert (rollout.phase, rollout.weight, rollout.settings.steps) == ("running", 20, (20, 100))
+
+
+async def test_a_promotion_is_not_undone_by_up_nor_called_a_slip(plane: ControlPlane) -> None:
+    await bring_up(plane)
+    await begun(plane, 1)
+    await plane.rollouts.promote(ChangeRequest(service="shop", author="ann", full=True))
+    found = await plane.up(make_request(TOPOLOGY % 1))
+    assert (found.changes, found.differs) == ([], [])
+    assert found.notes == [
+        "shop: v2 has all of the traffic, since rollout 1 promoted it",
+        "shop: write `stable: v2` in the topology; `meshctl up --reset` would take it back",
+    ]
+    assert split_of_shop(plane) == {"v2": 100}
+    # Once the file says so too, nothing is left of it that differs from the file.
+    said = (TOPOLOGY % 1).replace("rollout: {version: v2, ", "stable: v2\n    rollout: {")
+    found = await plane.up(make_request(said))
+    assert (found.differs, found.notes) == ([], [])
+    assert split_of_shop(plane) == {"v2": 100}
+    assert ("shop", "split") not in (plane.policies.changer._engine.parts.topology.revisions.documents or {})
+    await plane.up(make_request(said, reset=True))
+    assert split_of_shop(plane) == {"v2": 100}
+
+
+async def test_a_promotion_that_was_undone_is_told_and_not_begun_again(plane: ControlPlane) -> None:
+    await bring_up(plane)
+    await begun(plane, 1)
+    await plane.rollouts.promote(ChangeRequest(service="shop", author="ann", full=True))
+    found = await plane.up(make_request(TOPOLOGY % 1, reset=True))
+    assert "shop: split v2 100 -> v1 100" in found.changes
+    assert found.notes[0] == "shop: v2 is not rolled out: as it is now it was promoted once (rollout 1)"
+    assert "`meshctl canary start shop v2`" in found.notes[1]
+
+
+def split_of_shop(plane: ControlPlane) -> dict[str, int]:
+    mesh = plane.policies.changer._engine.mesh
+    assert mesh is not None
+    return dict(mesh.services["shop"].split)
 
 
 async def test_a_version_that_does_not_come_up_is_an_error_and_another_chance(plane: ControlPlane) -> None:

@@ -353,6 +353,7 @@ async def test_what_a_command_set_and_the_files_no_longer_allow_is_told_as_such(
         (problem,) = caught.value.problems
         assert str(problem.where) == "policy.yaml:1:37"
         assert "set by revision 2 (ann@apply); `meshctl up --reset` takes what the files say" in problem.hint
+        assert "`meshctl canary rollback orders`" in problem.hint
         assert dict(world.orders.split) == {"v1": 50, "v2": 50}
 
 

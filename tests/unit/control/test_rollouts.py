@@ -173,6 +173,11 @@ async def test_one_rollout_at_a_time_unless_it_takes_over(driver: Driver) -> Non
         await driver.start()
     with pytest.raises(ConflictError, match="a rollout of shop to v2 is at 5%"):
         await driver.plane.shifts.shift(ShiftRequest(service="shop", weights={"v2": 50}, author="ann@canary shift"))
+    # What can never be is said first.
+    with pytest.raises(ConflictError, match="v1 is the stable version of shop"):
+        await driver.rollouts.start("shop", "v1", QUICK, author="ann@canary start")
+    with pytest.raises(NotFoundError, match="shop has no version v9"):
+        await driver.rollouts.start("shop", "v9", QUICK, author="ann@canary start")
     rollout = await driver.start(replace=True)
     assert (rollout.number, rollout.phase) == (2, "running")
     ((first, _), _) = driver.rollouts.history("shop")
