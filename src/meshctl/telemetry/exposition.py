@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from meshctl.telemetry.buckets import FIRST, LAST, Histogram, lower_bound, upper_bound
+from meshctl.telemetry.buckets import FIRST, LAST, Histogram, add, lower_bound, upper_bound
 from meshctl.telemetry.names import Durations, Flow, OfCluster, OfInstance, Requests, read_name
 from meshctl.telemetry.places import Directory, caller_of, destination_of
 from meshctl.telemetry.rollup import Rollup
@@ -110,7 +110,10 @@ def _collect(rollup: Rollup, directory: Directory, now: float) -> dict[str, _Fam
             if isinstance(meaning, Durations):
                 served = meaning.flow.view == "callee"
                 family = "meshctl_served_request_duration_seconds" if served else "meshctl_request_duration_seconds"
-                families[family].histograms[_labels(_names_of(meaning.flow, node, directory))] = histogram
+                labels = _labels(_names_of(meaning.flow, node, directory))
+                histograms = families[family].histograms
+                # To an external service lead its cluster and, for what a sidecar answers by itself, none.
+                histograms[labels] = add((histograms[labels], histogram)) if labels in histograms else histogram
     return families
 
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from meshctl.envoy.signals import CALLEE, CALLER, DURATION, REQUESTS
+from meshctl.plan.policies.mirror import mirrored_by
 
 View = Literal["caller", "callee"]
 
@@ -112,7 +113,9 @@ def read_name(name: str) -> Meaning | None:
         return Durations(_flow(*found.groups()))
     if found := _CLUSTER.fullmatch(name):
         cluster, stat = found.groups()
-        return None if cluster.startswith("local/") else OfCluster(cluster, _CLUSTER_STATS[stat])
+        # Copies are nobody's figures, and what leads to the own instances is counted by its callers.
+        ignored = cluster.startswith("local/") or mirrored_by(cluster)[0]
+        return None if ignored else OfCluster(cluster, _CLUSTER_STATS[stat])
     if found := _INSTANCE.fullmatch(name):
         instance, gauge = found.groups()
         return OfInstance(instance, "active" if gauge == "rq" else "connections")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,22 @@ def test_requests_have_the_labels_of_the_topology() -> None:
     assert f"meshctl_retries_total{{{where}}} 3" in found
     assert f"meshctl_open_connections{{{where}}} 2" in found
     assert 'meshctl_sidecar_age_seconds{sidecar="cart"} 2' in found
+
+
+def test_what_has_the_same_labels_is_added() -> None:
+    """Calls to an external service that it answered, and those that an open circuit did."""
+    stats = Stats(
+        numbers={
+            "caller.rq.C.external/bank.S.200.G..F.-.R.bank": 4,
+            "caller.rq.C.-.S.503.G..F.-.B.open.R.bank": 3,
+        },
+        histograms={"caller.us.C.external/bank.R.bank": {0: 1, 40: 3}, "caller.us.C.-.R.bank": {0: 3}},
+    )
+    sample = Sample(time=T0, started_at=0.0, incarnation="a", stats=stats)
+    directory = replace(DIRECTORY, versions={**DIRECTORY.versions, "bank": ()})
+    text = write_exposition(reduce(Rollup(), {"cart": sample}, T0), directory, now=T0, openmetrics=True)
+    labels = '{source="cart",destination="bank",route="bank"}'
+    assert f"meshctl_request_duration_seconds_count{labels} 7" in text.splitlines()
 
 
 def test_labels_are_escaped() -> None:

@@ -41,6 +41,7 @@ KNOWN = [
     ("callee.rq.I.orders-v1-1.S.200.G..F.-.P.spiffe://shop.mesh/cart", Requests(CALLEE, Outcome(200, -1, ""))),
     ("callee.us.I.orders-v1-1.P.-", Durations(Flow("callee", "orders-v1-1", ""))),
     ("cluster.orders/v1.2.upstream_rq_retry", OfCluster("orders/v1.2", "retries")),
+    ("cluster.mirror/v2.upstream_rq_retry", OfCluster("mirror/v2", "retries")),
     ("cluster.orders/v1.outlier_detection.ejections_active", OfCluster("orders/v1", "ejected")),
     ("http.inbound/orders-v1-1.downstream_rq_active", OfInstance("orders-v1-1", "active")),
     ("http.inbound/orders-v1-1.downstream_cx_active", OfInstance("orders-v1-1", "connections")),
@@ -56,6 +57,7 @@ def test_a_name_says_what_it_counts(name: str, meaning: object) -> None:
 @pytest.mark.parametrize(
     "name",
     ["cluster.control-plane.upstream_rq_active", "cluster.local/orders-v1-1.upstream_rq_active",
+     "cluster.mirror/orders/v2.upstream_cx_active",
      "cluster.orders/v1.upstream_rq_total", "server.uptime", "caller.rq", ""],
 )  # fmt: skip
 def test_others_are_of_no_interest(name: str) -> None:
