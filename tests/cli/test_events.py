@@ -66,6 +66,13 @@ def test_events_are_chosen_by_what_they_are_about(
     assert [json.loads(line)["seq"] for line in found] == numbers
 
 
+def test_where_none_fits_it_says_how_many_there_are(served: ServedMesh, run_cli: RunCli) -> None:
+    served.backend.event_list = LOG
+    outcome = run_cli("events", "--kind", "circut")
+    assert (outcome.code, outcome.stdout, outcome.stderr) == (0, "", "no event fits; 5 are kept\n")
+    assert run_cli("events", "-n", "0").stderr == ""
+
+
 def test_a_pattern_that_is_none_is_a_usage_error(served: ServedMesh, run_cli: RunCli) -> None:
     outcome = run_cli("events", "--grep", "(")
     assert (outcome.code, outcome.stdout) == (2, "")

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 from tests.cli.conftest import RunCli, ServedMesh
-from tests.fakes.backend import make_metrics
+from tests.fakes.backend import make_metrics, make_row
 
 from meshctl.wire.metrics import Metrics
 from meshctl.wire.models import decode
@@ -52,6 +52,12 @@ def test_wide_adds_the_other_side(served: ServedMesh, run_cli: RunCli) -> None:
     assert lines[1].split()[-10:] == [
         "18ms", "2", "1", "half_open", "95.19%", "900ms", "1.2kB/s", "34kB/s", "200:99,503:1", "UH:1",
     ]  # fmt: skip
+
+
+def test_grpc_has_its_own_statuses_beside_that_of_http(served: ServedMesh, run_cli: RunCli) -> None:
+    row = make_row("payment", source="checkout", statuses={"200": 9}, grpc={"OK": 5, "UNAVAILABLE": 4})
+    served.backend.metrics.found = make_metrics(edges=[row])
+    assert "200:9,OK:5,UNAVAILABLE:4" in run_cli("edges", "-o", "wide").stdout
 
 
 def test_a_narrow_terminal_keeps_success_and_rate(served: ServedMesh, run_cli: RunCli) -> None:

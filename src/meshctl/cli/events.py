@@ -155,6 +155,8 @@ async def _show(project: Project, printer: _Printer, wanted: Wanted, *, follow: 
         printer.print(event)
     if follow:
         await _follow(project, printer, wanted, past[-1].seq if past else 0)
+    elif not found:
+        printer.screen.say(f"no event fits; {len(past):,} are kept")
 
 
 async def _follow(project: Project, printer: _Printer, wanted: Wanted, seen: int) -> None:

@@ -268,7 +268,8 @@ def _more(row: Row) -> list[str | Text]:
         format_ms(served.p99_ms if served is not None else None),
         format_byte_rate(row.sent_rate),
         format_byte_rate(row.received_rate),
-        format_counts(row.statuses),
+        # gRPC fails with an HTTP status of 200.
+        format_counts({**row.statuses, **row.grpc}),
         format_counts(row.reasons),
     ]
 
