@@ -55,7 +55,7 @@ def world(exported: int) -> Iterator[Map]:
         "still": {"command": ECHO, **plain},
         "idle": {"address": "127.0.0.1:1"},
     }
-    telemetry = {"prometheus": {"port": exported}}
+    telemetry = {"prometheus": {"port": exported}, "access_log": "errors"}
     topology = {"name": "signals", "defaults": PATIENT, "services": services, "telemetry": telemetry}
     with running(topology) as mesh:
         yield read_map(mesh)
@@ -206,6 +206,12 @@ def test_grpc_is_told_by_its_own_status(world: Map) -> None:
     row = edge(metrics(world.mesh, 300), "caller", "greeter")
     assert row["grpc"] == {"OK": 1, "FAILED_PRECONDITION": 1}
     assert row["failures"] == 0, "the caller's fault is not the server's"
+
+    def logged() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in world.mesh.must("logs", "--access", "greeter", "-o", "json").splitlines()]
+
+    lines = wait_until(logged, "it is among the errors, though its HTTP status is 200")
+    assert (200, "9", ["grpc FAILED_PRECONDITION"]) in [(r["status"], r["grpc_status"], r["reasons"]) for r in lines]
 
 
 def test_requests_by_host_name_and_by_upstream_are_one_edge(world: Map) -> None:

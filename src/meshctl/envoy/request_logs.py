@@ -138,6 +138,7 @@ def _write_line(listener: str) -> Any:
     form.json_format.update(fields)
     failed = _any_of(
         _status("GE", _FIRST_FAILED_STATUS, "meshctl.access_log.failed_status"),
+        _all_of(_is_grpc(), _Filter(grpc_status_filter=_not_ok())),
         _Filter(response_flag_filter=pb.accesslog_pb2.ResponseFlagFilter()),
         _Filter(duration_filter=pb.accesslog_pb2.DurationFilter(comparison=_comparison("GE", 1000, LOG_SLOW_MS))),
     )
@@ -180,6 +181,18 @@ def _share(key: str) -> Any:
 
 def _status(operator: str, value: int, key: str) -> Any:
     return _Filter(status_code_filter=pb.accesslog_pb2.StatusCodeFilter(comparison=_comparison(operator, value, key)))
+
+
+def _is_grpc() -> Any:
+    # Of a request of another kind Envoy makes up a gRPC status.
+    matcher = pb.route_components_pb2.HeaderMatcher(
+        name="content-type", string_match=pb.string_pb2.StringMatcher(prefix="application/grpc")
+    )
+    return _Filter(header_filter=pb.accesslog_pb2.HeaderFilter(header=matcher))
+
+
+def _not_ok() -> Any:
+    return pb.accesslog_pb2.GrpcStatusFilter(statuses=["OK"], exclude=True)
 
 
 def _comparison(operator: str, value: int, key: str) -> Any:
