@@ -86,6 +86,17 @@ def test_a_trace_is_drawn_with_what_is_missing_and_where_its_logs_are(served: Se
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "ended"),
+    [({}, "succeeded"), ({"attempt": 2}, "succeeded in the end"), ({"failed": True}, "succeeded in the end")],
+)
+def test_a_call_that_took_more_than_one_try_succeeded_in_the_end(changes: dict[str, object], ended: str) -> None:
+    """Also when the tries before reached nobody, who could tell of them."""
+    row = make_row(kind="callee", parent="00f067aa0ba902b7", depth=1, id="1" * 16, **changes)
+    heading = next(draw_waterfall(make_trace(make_row(notes=["2 tries"]), row), width=80)).plain
+    assert heading.endswith(f"  {ended}")
+
+
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_a_waterfall_fits_the_terminal(width: int, update_golden: bool) -> None:
     lines = [line.plain.rstrip() for line in draw_waterfall(make_rows(), width=width, wide=True)]

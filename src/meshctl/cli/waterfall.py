@@ -77,7 +77,7 @@ def _heading(trace: Trace, rows: Sequence[SpanRow], width: int) -> Iterator[Text
         line.append("nothing of it is left")
     elif trace.failed:
         line.append("failed", style="red")
-    elif any(row.failed for row in rows):
+    elif any(row.failed or row.attempt for row in rows):
         line.append("succeeded in the end", style="yellow")
     else:
         line.append("succeeded", style="green")

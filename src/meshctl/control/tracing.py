@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from meshctl.control.engine import Engine
-from meshctl.control.waterfall import build_trace, is_called, summarize
+from meshctl.control.waterfall import build_trace, is_called, is_retried, summarize
 from meshctl.errors import NotFoundError, UsageError
 from meshctl.plan.addresses import COLLECTOR_KEY, LOOPBACK
 from meshctl.spec.schema import Mesh
@@ -267,7 +267,8 @@ def _rate(history: History, now: float) -> float:
 def _fits(kept: KeptTrace, query: TraceQuery) -> bool:
     duration_ms = (kept.end_ns - kept.start_ns) / 1e6
     return (
-        (not query.error or kept.failed)
+        # A try that reached nobody has no span of its own.
+        (not query.error or kept.failed or any(is_retried(span) for span in kept.spans.values()))
         and (not query.slow or kept.slow)
         and duration_ms >= query.minimum_ms
         and (query.since is None or kept.start_ns >= query.since * 1e9)

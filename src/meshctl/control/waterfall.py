@@ -56,7 +56,7 @@ def summarize(kept: KeptTrace) -> TraceSummary:
     first = roots[0].span
     request = read_request(first)
     notes = dict.fromkeys(note for span in _by_start(kept.spans.values()) for note in _reasons(span))
-    retried = any(_count_tries(span) > 1 for span in kept.spans.values())
+    retried = any(is_retried(span) for span in kept.spans.values())
     return TraceSummary(
         id=kept.trace_id,
         time=kept.start_ns / 1e9,
@@ -89,6 +89,11 @@ def is_called(span: Span, service: str) -> bool:
     if span.kind != "caller" or not any(service in hint for hint in hints):
         return False
     return find_destination(_fields_of(span), span.listener)[0] == service
+
+
+def is_retried(span: Span) -> bool:
+    """Whether a span is of a call that took more than one try, so that one of them failed."""
+    return _count_tries(span) > 1
 
 
 def _fields_of(span: Span) -> dict[str, str]:

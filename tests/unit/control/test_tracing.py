@@ -164,6 +164,13 @@ async def test_a_service_has_a_part_in_what_it_did_not_answer(world: World) -> N
     assert raised.value.hint == "there are: front, gateway, mail, orders"
 
 
+async def test_a_try_that_reached_nobody_is_among_what_failed(world: World) -> None:
+    """It has no span, but the call has one more try than there were answers."""
+    world.tracing.take([call(1, "orders", attributes={"meshctl.tries": "2"}), served(1, "orders")])
+    world.tracing.take([call(2, "orders", attributes={"meshctl.tries": "1"}), served(2, "orders")])
+    assert found(world, error=True) == [1]
+
+
 async def test_of_slow_ones_the_slowest_are_listed(world: World) -> None:
     """Also when there are more of them than are asked for."""
     lengths = {1: 3_000, 2: 5_000, 3: 2_000, 4: 10}
