@@ -49,6 +49,14 @@ def test_traces_are_a_table_and_the_last_line_says_how_they_were_chosen(served: 
     )
 
 
+def test_what_happened_on_the_way_is_told_in_a_narrow_terminal_too(served: ServedMesh, run_cli: RunCli) -> None:
+    notes = ["retried", "retry limit", "connection failed"]
+    served.backend.tracing.listed = make_list(make_summary(name="GET /by-host", notes=notes))
+    out = run_cli("traces", width=80).stdout
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert {"SERVICE", "NOTES", "retried,", "connection", "failed"} <= set(out.split())
+
+
 def test_what_is_asked_for_reaches_the_control_plane(served: ServedMesh, run_cli: RunCli) -> None:
     words = ("--error", "--slow", "--service", "payment", "--min-duration", "200ms", "-n", "5")
     assert run_cli("traces", *words).code == 0

@@ -39,7 +39,7 @@ COLUMNS = (
     Column(title="STATUS", justify="right"),
     Column(title="DURATION", justify="right"),
     Column(title="SPANS", drop=3, justify="right"),
-    Column(title="NOTES", drop=1),
+    Column(title="NOTES", drop=1, wrap=True),
 )
 
 _MOST = 1000
