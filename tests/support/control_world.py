@@ -156,7 +156,12 @@ class FakeSidecars:
             return json.dumps({"stats": [{"name": k, "value": v} for k, v in self.counted.get(node, {}).items()]})
         names = [name for name in self.machine.processes if name.startswith(f"{node}-")]
         names += [f"{node}-ext-{number}" for number in range(1, 4)]
-        return "\n".join(f"cluster.local/{name}.membership_healthy: {int(name not in self.failing)}" for name in names)
+        return "\n".join(
+            f"cluster.local/{name}.{stat}: {n}"
+            for name in names
+            for fails in (name in self.failing,)
+            for stat, n in (("membership_healthy", int(not fails)), ("health_check.failure", int(fails)))
+        )
 
     async def post(self, socket: str, path: str) -> str:
         return ""

@@ -37,8 +37,8 @@ class Checks:
         if view is None and instance not in {item.id for item in parts.topology.registrations}:
             return
         before = view.envoy_check if view is not None else self._answers.get(instance)
-        if passes is None or (before is None and not passes and parts.health.is_eager):
-            # Until its first check an instance counts as failing: that is no answer yet.
+        if passes is None or (view is not None and before is None and not passes and parts.health.is_eager):
+            # The check that failed may have been one of the process before: what lasts is an answer about this one.
             return
         if view is not None:
             parts.supervisor.set_envoy_check(instance, passes)

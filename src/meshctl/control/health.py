@@ -1,8 +1,9 @@
 """What Envoy's active checks say of each instance, read from its own sidecar.  I/O.
 
 A sidecar's local cluster holds one instance; Envoy counts it in the gauge ``membership_healthy`` while its checks
-pass.  Reading a gauge each second costs next to nothing; while an answer is expected it is read much faster, so that
-an instance enters the mesh milliseconds after its first check.
+pass.  It does not before the first check either, which has no answer until one has failed: a sidecar that was started
+anew says nothing of an instance that it has not asked yet.  Reading a gauge each second costs next to nothing; while an
+answer is expected it is read much faster, so that an instance enters the mesh milliseconds after its first check.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from contextlib import suppress
 from meshctl.ports import ProxyAdmin
 from meshctl.tasks import TaskBag
 
-_STATS_PATH = r"/stats?filter=^cluster\.local/.*\.(membership_healthy|upstream_rq_active)$"
-_GAUGE = re.compile(r"^cluster\.local/(?P<instance>.+)\.(?P<gauge>membership_healthy|upstream_rq_active): (?P<n>\d+)$")
+_STATS = r"membership_healthy|upstream_rq_active|health_check\.failure"
+_STATS_PATH = rf"/stats?filter=^cluster\.local/.*\.({_STATS})$"
+_STAT = re.compile(rf"^cluster\.local/(?P<instance>.+?)\.(?P<stat>{_STATS}): (?P<n>\d+)$")
 
 _STEADY = 1.0
 _EAGER = 0.02
@@ -28,6 +30,8 @@ _SPREAD = 0.7
 # Seconds over which the sidecars of a steady turn are asked one after the other; see metrics_reader.
 _PATIENCE = 0.1
 # Seconds that a turn waits for answers: a sidecar that hangs is left to answer later, and holds up none of the others.
+
+_Stats = dict[tuple[str, str], int]
 
 
 class HealthReader:
@@ -43,7 +47,7 @@ class HealthReader:
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """``sidecars`` gives the instances behind each running sidecar's admin socket; ``report`` takes an instance
-        and whether Envoy's check passes (None: its sidecar does not answer, or does not know the instance yet).
+        and whether Envoy's check passes (None: its sidecar does not answer, or has not checked the instance yet).
         """
         self._admin = admin
         self._sidecars = sidecars
@@ -113,8 +117,15 @@ class HealthReader:
         return begun
 
     async def active_requests(self, socket: str, instance: str) -> int:
-        """Requests that an instance is working on; 0 when its sidecar does not answer."""
-        return (await self._gauges(socket)).get((instance, "upstream_rq_active"), 0)
+        """Requests that an instance is working on; 0 when its sidecar is gone, 1 when that does not answer in time."""
+        try:
+            text = await self._admin.get(socket, _STATS_PATH)
+        except (ConnectionError, FileNotFoundError):
+            return 0
+        except OSError:
+            # It hangs, or the whole machine stands still: what it is working on is not lost by that.
+            return 1
+        return _parse_stats(text).get((instance, "upstream_rq_active"), 0)
 
     async def _read_for_turn(self, socket: str, instances: tuple[str, ...], delay: float) -> bool:
         try:
@@ -128,11 +139,10 @@ class HealthReader:
             self._reading.discard(socket)
 
     async def _read_sidecar(self, socket: str, instances: tuple[str, ...]) -> bool:
-        gauges = await self._gauges(socket)
+        stats = await self._read_stats(socket)
         settled = True
         for instance in instances:
-            healthy = gauges.get((instance, "membership_healthy"))
-            passes = None if healthy is None else healthy > 0
+            passes = _passes(stats, instance)
             settled = settled and passes is True
             if passes:
                 self._passing.add(instance)
@@ -141,10 +151,20 @@ class HealthReader:
             self._report(instance, passes)
         return settled
 
-    async def _gauges(self, socket: str) -> dict[tuple[str, str], int]:
+    async def _read_stats(self, socket: str) -> _Stats:
         try:
             text = await self._admin.get(socket, _STATS_PATH)
         except OSError:
             return {}
-        found = (_GAUGE.match(line) for line in text.splitlines())
-        return {(m["instance"], m["gauge"]): int(m["n"]) for m in found if m}
+        return _parse_stats(text)
+
+
+def _parse_stats(text: str) -> _Stats:
+    found = (_STAT.match(line) for line in text.splitlines())
+    return {(m["instance"], m["stat"]): int(m["n"]) for m in found if m}
+
+
+def _passes(stats: _Stats, instance: str) -> bool | None:
+    if stats.get((instance, "membership_healthy"), 0) > 0:
+        return True
+    return False if stats.get((instance, "health_check.failure"), 0) > 0 else None

@@ -18,16 +18,21 @@ class FakeAdmin:
     def __init__(self) -> None:
         self.gauges: dict[str, dict[str, int]] = {}
         self.hanging: set[str] = set()
+        self.late: set[str] = set()
+        self.failures: dict[str, int] = {}
         self.asked: list[str] = []
 
     async def get(self, socket: str, path: str) -> str:
         self.asked.append(socket)
         if socket in self.hanging:
             await asyncio.Event().wait()
+        if socket in self.late:
+            raise OSError(f"{socket} did not answer in time")
         if socket not in self.gauges:
             raise ConnectionRefusedError(socket)
         lines = [f"cluster.local/{name}.membership_healthy: {n}" for name, n in self.gauges[socket].items()]
         lines += [f"cluster.local/{name}.upstream_rq_active: 3" for name in self.gauges[socket]]
+        lines += [f"cluster.local/{name}.health_check.failure: {n}" for name, n in self.failures.items()]
         return "\n".join([*lines, "cluster.other.membership_healthy: 7", "nonsense", ""])
 
     async def post(self, socket: str, path: str) -> str:
@@ -77,8 +82,16 @@ def world() -> World:
 async def test_an_instance_passes_while_envoy_counts_it_as_a_healthy_member(world: World) -> None:
     world.sidecars = {"a": ("web-v1-1", "web-v1-2"), "b": ("api.x-1",), "c": ("new-v1-1",)}
     world.admin.gauges = {"a": {"web-v1-1": 1, "web-v1-2": 0}, "b": {"api.x-1": 1}, "c": {}}
+    world.admin.failures = {"web-v1-1": 3, "web-v1-2": 1}
     assert not await world.reader.read()
     assert world.answers == {"web-v1-1": True, "web-v1-2": False, "api.x-1": True, "new-v1-1": None}
+
+
+async def test_an_instance_that_was_not_checked_yet_is_not_said_to_fail(world: World) -> None:
+    world.sidecars = {"a": ("web-v1-1",)}
+    world.admin.gauges, world.admin.failures = {"a": {"web-v1-1": 0}}, {"web-v1-1": 0}
+    assert not await world.reader.read()
+    assert world.answers == {"web-v1-1": None}
 
 
 async def test_a_sidecar_that_does_not_answer_says_nothing(world: World) -> None:
@@ -92,6 +105,11 @@ async def test_requests_under_way_are_counted(world: World) -> None:
     world.admin.gauges = {"a": {"web-v1-1": 1}}
     assert await world.reader.active_requests("a", "web-v1-1") == 3
     assert await world.reader.active_requests("a", "web-v1-2") == 0
+
+
+async def test_a_sidecar_that_does_not_answer_in_time_counts_as_busy(world: World) -> None:
+    world.admin.gauges, world.admin.late = {"a": {"web-v1-1": 1}}, {"a"}
+    assert await world.reader.active_requests("a", "web-v1-1") == 1
 
 
 async def test_without_sidecars_everything_passes(world: World) -> None:
@@ -136,7 +154,7 @@ async def test_in_a_hurry_those_that_pass_are_read_seldom(world: World) -> None:
 async def test_a_sidecar_that_hangs_holds_up_no_other(world: World) -> None:
     world.sidecars = {"hangs": ("web-v1-1",), "b": ("api-v1-1",)}
     world.admin.hanging = {"hangs"}
-    world.admin.gauges = {"b": {"api-v1-1": 0}}
+    world.admin.gauges, world.admin.failures = {"b": {"api-v1-1": 0}}, {"api-v1-1": 1}
     async with world.running():
         world.reader.hurry()
         await world.until("api-v1-1", False)
