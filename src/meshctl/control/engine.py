@@ -189,21 +189,21 @@ class Engine:
     @property
     def ports_in_use(self) -> frozenset[str]:
         """Keys of the ports that running processes of this mesh hold, and ``gateway``."""
-        mesh, held = self.mesh, set[str]()
-        for name, view in self.parts.supervisor.views().items():
-            if view.state.pid is None:
-                continue
+        mesh, views, held = self.mesh, self.parts.supervisor.views(), set[str]()
+        # The ports of a sidecar that is down just now are its own as long as somebody runs who was told them.
+        running = {view.spec.service for view in views.values() if view.state.pid is not None}
+        for name, view in views.items():
             service = view.spec.service
-            if view.spec.kind != "sidecar":
-                held.add(app_key(name))
-            elif name == GATEWAY:
-                held.add(GATEWAY)
-            else:
+            if service not in running:
+                continue
+            if view.spec.kind == "sidecar" and name != GATEWAY:
                 held.add(outbound_key(service))
                 if mesh is not None and service in mesh.services:
                     held.update(upstream_key(service, upstream) for upstream in mesh.services[service].upstreams)
+            elif view.state.pid is not None:
+                held.add(GATEWAY if name == GATEWAY else app_key(name))
         held.update(inbound_key(item.id) for item in self.parts.topology.registrations)
-        held.update(inbound_key(name) for name, v in self.parts.supervisor.views().items() if v.spec.kind == "service")
+        held.update(inbound_key(name) for name, view in views.items() if view.spec.kind == "service")
         if held:
             # Processes were told to send spans there, whether or not somebody listens just now.
             held.add(COLLECTOR_KEY)

@@ -76,6 +76,23 @@ async def test_what_a_crash_kept_from_being_started_is_started_with_all_that_it_
         assert world.starts("sidecar.cart") == 1
 
 
+async def test_the_ports_of_a_sidecar_that_is_down_are_its_own_while_somebody_runs_who_was_told_them(
+    world: ControlWorld,
+) -> None:
+    async with world.running() as plane:
+        await plane.up(make_request(TEXT))
+        assert (await plane.ready(10)).state == "ready"
+        views = world.engine.parts.supervisor.views
+        # Nothing can be started any more.
+        world.machine.commands = {}
+        world.machine.finish("sidecar.front", -9)
+        await until(lambda: views()["sidecar.front"].state.pid is None, "the sidecar is down")
+        assert {"app/front-v1-1", "outbound/front", "upstream/front/orders"} <= world.engine.ports_in_use
+        world.machine.finish("front-v1-1", -9)
+        await until(lambda: views()["front-v1-1"].state.pid is None, "the service is down, too")
+        assert not {"app/front-v1-1", "outbound/front", "upstream/front/orders"} & world.engine.ports_in_use
+
+
 async def test_a_teardown_stops_what_runs_and_starts_nothing(world: ControlWorld) -> None:
     """Invariant 5."""
     await bring_up(world)
