@@ -186,6 +186,17 @@ def test_keep_alive_renews_until_a_signal_and_then_deregisters(
     assert err.endswith("deregistered payment-r1\n")
 
 
+def test_keep_alive_deregisters_when_it_is_interrupted_as_soon_as_it_has_told_the_id(
+    served: ServedMesh, keep_alive: Callable[[], subprocess.Popen[str]]
+) -> None:
+    child = keep_alive()
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.endswith("deregistered payment-r1\n")
+    assert served.backend.instances.registrations == {}
+
+
 def test_keep_alive_registers_again_when_the_mesh_has_forgotten_it(
     served: ServedMesh, keep_alive: Callable[[], subprocess.Popen[str]]
 ) -> None:

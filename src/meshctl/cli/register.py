@@ -108,12 +108,6 @@ def check_address(address: str) -> None:
 async def _register(
     project: Project, screen: Screen, request: RegisterRequest, *, output: Output, keep_alive: bool
 ) -> int:
-    async with connect(project) as client:
-        result = await client.instances.register(request)
-    _print_registered(screen, request, result, output=output)
-    if not keep_alive:
-        return 0
-    assert request.ttl is not None
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[int] = loop.create_future()
 
@@ -121,8 +115,16 @@ async def _register(
         if not stopped.done():
             stopped.set_result(code)
 
-    loop.add_signal_handler(signal.SIGINT, stop, INTERRUPTED)
-    loop.add_signal_handler(signal.SIGTERM, stop, _TERMINATED)
+    async with connect(project) as client:
+        result = await client.instances.register(request)
+        if keep_alive:
+            # Before its id is told: whoever reads that may send a signal at once.
+            loop.add_signal_handler(signal.SIGINT, stop, INTERRUPTED)
+            loop.add_signal_handler(signal.SIGTERM, stop, _TERMINATED)
+    _print_registered(screen, request, result, output=output)
+    if not keep_alive:
+        return 0
+    assert request.ttl is not None
     screen.say(f"renewing it every {request.ttl / HEARTBEATS_PER_TTL:g} s; Ctrl+C deregisters it")
     registration = await _renew(project, screen, request, result.id, stopped)
     try:
