@@ -20,21 +20,28 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
-from tests.e2e.harness import SERVICES, MeshUnderTest, wait_until
+from tests.e2e.harness import SERVICES, MeshUnderTest, ask_socket, wait_until
 from tests.e2e.harness import free_port as free_port  # noqa: PLC0414 - for those who import it from here
 
 MOODY = [sys.executable, str(SERVICES / "moody.py")]
-QUICK = {"health_check": {"path": "/health", "interval": "200ms", "unhealthy_threshold": 1}}
-"""A load_balancing section whose active check notices a change soon."""
+QUICK = {"health_check": {"path": "/health", "interval": "100ms", "unhealthy_threshold": 10}}
+"""A load_balancing section whose active check notices in seconds that a service is sick, and forgives a late answer."""
+
+PATIENT = {"timeout": {"request": "60s", "connect": "30s"}, "circuit_breaker": {"enabled": False}}
+"""Defaults under which a machine that stands still for seconds costs no request, and none that failed is remembered."""
+
+_GRACE = "60s"
+"""How long services have to end: they do at once, but on a busy machine only once they get to run."""
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+_END = b"\0end\0"
 
 
 def make_service(**more: Any) -> dict[str, Any]:
     """A service that runs moody.py; upper-case words are its environment."""
     env = {name: value for name, value in more.items() if name.isupper()}
     rest = {name: value for name, value in more.items() if not name.isupper()}
-    return {"command": MOODY, **({"env": env} if env else {}), **rest}
+    return {"command": MOODY, "stop_grace": _GRACE, **({"env": env} if env else {}), **rest}
 
 
 def make_gateway(service: str) -> dict[str, Any]:
@@ -48,7 +55,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def ask(port: int, path: str = "/", timeout: float = 20) -> tuple[int, Any]:
+def ask(port: int, path: str = "/", timeout: float = 60) -> tuple[int, Any]:
     """Status and JSON (or text) of one GET on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -62,27 +69,17 @@ def ask(port: int, path: str = "/", timeout: float = 20) -> tuple[int, Any]:
     return answer.status, text
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=20)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self._path)
+def answers(port: int) -> bool:
+    """Whether something well answers at a port now: behind the gateway's, when it has heard that a service is back."""
+    try:
+        return ask(port)[0] == 200
+    except OSError:
+        return False
 
 
 def look(mesh: MeshUnderTest) -> dict[str, Any]:
-    """The status as the API gives it: what ``meshctl status -o json`` prints, without starting a command."""
-    connection = UnixConnection(mesh.paths.api_socket)
-    try:
-        connection.request("GET", "/v1/status")
-        found: dict[str, Any] = json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-    return found
+    """The status of a mesh as it is now."""
+    return mesh.status()
 
 
 def instances(mesh: MeshUnderTest) -> dict[str, dict[str, Any]]:
@@ -97,12 +94,13 @@ def sidecars(mesh: MeshUnderTest) -> dict[str, dict[str, Any]]:
 
 def pids(mesh: MeshUnderTest) -> dict[str, int]:
     """Pids of instances, sidecars and the gateway by name."""
-    status = look(mesh)
-    found = {i["id"]: i["pid"] for s in status["services"] for i in s["instances"] if i["pid"]}
-    found |= {f"sidecar.{s['name']}": s["sidecar"]["pid"] for s in status["services"] if s["sidecar"]}
-    if status["gateway"]:
-        found["gateway"] = status["gateway"]["sidecar"]["pid"]
-    return found
+    return mesh.pids()
+
+
+def active_requests(mesh: MeshUnderTest, service: str) -> int:
+    """Requests that a service's sidecar is handing to its instances now."""
+    found = ask_socket(mesh.paths.admin_socket(service), "/stats?filter=^cluster.local/.*upstream_rq_active")
+    return sum(int(line.split(": ")[1]) for line in found.splitlines() if ": " in line)
 
 
 def wait_state(mesh: MeshUnderTest, name: str, **wanted: Any) -> dict[str, Any]:
@@ -149,7 +147,33 @@ def is_alive(process: psutil.Process) -> bool:
 
 def keeper_of(mesh: MeshUnderTest) -> psutil.Process:
     """The process that owns all others."""
-    return next(item for item in mesh.processes() if "meshctl.adapters.keeper" in item.cmdline())
+    return next(item for item in mesh.processes() if "meshctl.adapters.keeper" in words_of(item))
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """The command line of a process; nothing when it has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def kill_keeper(mesh: MeshUnderTest, *talkers: int) -> None:
+    """``kill -9`` the process that owns all others, while it has nothing in hand of what ``talkers`` say.
+
+    What it has read and not written yet is lost with it, as with everybody who is killed.
+    """
+    keeper, held = keeper_of(mesh), [psutil.Process(pid) for pid in talkers]
+    for talker in held:
+        talker.suspend()
+    try:
+        wait_until(lambda: all(talker.status() == psutil.STATUS_STOPPED for talker in held), "nobody talks")
+        if sys.platform == "linux":  # elsewhere what waits is called running, too
+            wait_until(lambda: keeper.status() == psutil.STATUS_SLEEPING, "the keeper has written what it has read")
+        kill(keeper.pid)
+    finally:
+        for talker in held:
+            talker.resume()
 
 
 def ports_of(mesh: MeshUnderTest) -> set[int]:
@@ -164,18 +188,23 @@ def ports_of(mesh: MeshUnderTest) -> set[int]:
 
 def assert_no_trace(mesh: MeshUnderTest, ports: Iterable[int] = ()) -> None:
     """Nothing of the mesh runs or listens, and its runtime folder is gone."""
-    left = [" ".join(process.cmdline()) for process in mesh.processes()]
+    left = [" ".join(words_of(process)) or f"pid {process.pid}, ended just now" for process in mesh.processes()]
     assert left == []
     assert not Path(mesh.paths.runtime).exists()
     assert [port for port in ports if listens(port)] == []
 
 
 class Load:
-    """Steady requests on a few kept connections: ``failures`` is everything that was no 200, ``answered`` who was."""
+    """Steady requests on a few kept connections: ``failures`` is everything that was no 200.
+
+    ``answered`` says who answered, of requests that were begun since the last ``count_anew``.
+    """
 
     def __init__(self, port: int, path: str = "/", *, clients: int = 3, pause: float = 0.005) -> None:
         self.answered: Counter[str] = Counter()
         self.failures: list[str] = []
+        self._lock = threading.Lock()
+        self._count = 0
         self._port, self._path, self._pause = port, path, pause
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._work) for _ in range(clients)]
@@ -197,15 +226,23 @@ class Load:
 
     def wait_more(self, count: int = 30) -> None:
         """Return when so many more requests were answered or failed."""
-        begun = self._count()
-        wait_until(lambda: self._count() >= begun + count, f"{count} more requests")
+        goal = self._count + count
+        wait_until(lambda: self._count >= goal, f"{count} more requests")
 
-    def _count(self) -> int:
-        return sum(self.answered.values()) + len(self.failures)
+    def count_anew(self) -> None:
+        """Forget who has answered, and leave out who is still to answer what he was asked before."""
+        self.answered = Counter()
+
+    def who_answers(self) -> set[str]:
+        """Who answers of some requests that are begun from now on."""
+        self.count_anew()
+        self.wait_more(50)
+        return set(self.answered)
 
     def _work(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._ended.is_set():
+            answered = self.answered
             try:
                 connection.request("GET", self._path)
                 answer = connection.getresponse()
@@ -215,9 +252,11 @@ class Load:
                 connection.close()
             else:
                 if answer.status == 200:
-                    self.answered[json.loads(body)["instance"]] += 1
+                    answered[json.loads(body)["instance"]] += 1
                 else:
                     self.failures.append(f"{answer.status} {dict(answer.getheaders())} {body[:300]!r}")
+            with self._lock:
+                self._count += 1
             self._ended.wait(self._pause)
         connection.close()
 
@@ -257,9 +296,9 @@ class Terminal:
     @property
     def text(self) -> str:
         """Everything that was shown, without control sequences."""
-        return _ESCAPES.sub("", self._seen.decode(errors="replace"))
+        return _ESCAPES.sub("", self._seen.replace(_END, b"").decode(errors="replace"))
 
-    def wait_for(self, text: str, timeout: float = 30) -> None:
+    def wait_for(self, text: str, timeout: float = 60) -> None:
         """Return when a text has been shown."""
         wait_until(lambda: text in self.text, f"{text!r} in the terminal: {self.text}", timeout)
 
@@ -278,9 +317,14 @@ class Terminal:
             os.close(descriptor)
         self._master = -1
 
-    def wait(self, timeout: float = 40) -> int:
-        """The command's exit code."""
-        return self.process.wait(timeout)
+    def wait(self, timeout: float = 90) -> int:
+        """The command's exit code; all that it said is in ``text`` then."""
+        code = self.process.wait(timeout)
+        if self._master >= 0:
+            # Said last, and so read last.
+            os.write(self._slave, _END)
+            wait_until(lambda: _END in self._seen, "all that was said was read")
+        return code
 
     def _read(self) -> None:
         while True:

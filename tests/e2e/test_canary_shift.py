@@ -157,8 +157,9 @@ def test_a_version_that_does_not_come_up_changes_nothing_and_is_gone(world: Map)
     assert "error: late-v3-1 did not come up: exited with 3" in done.err
     assert "    no database\n" in done.err
     assert api(world.mesh, "/policies")["policies"] == before
-    instances = [item["id"] for item in world.mesh.service("late")["instances"]]
-    assert not [name for name in instances if "v3" in name]
+    wait_until(
+        lambda: {item["version"] for item in world.mesh.service("late")["instances"]} <= {"v1", "v2"}, "it is gone"
+    )
 
 
 def test_only_requests_with_the_header_reach_the_version_until_all_do(world: Map) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.e2e.harness import SERVICES, MeshUnderTest, wait_until
-from tests.e2e.processes import free_port
+from tests.e2e.processes import free_port, listens, look, pids, sidecars
 
 pytestmark = pytest.mark.e2e
 
@@ -26,20 +26,32 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 DEAF = """
-import signal
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("deaf", flush=True)
+import os, signal
+from pathlib import Path
+def asked(*_):
+    if Path("listen").exists():
+        os._exit(0)
+    Path("asked").touch()
+signal.signal(signal.SIGTERM, asked)
+Path("begun").touch()
 while True:
     signal.pause()
 """
 
 SLOW = """
-import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (time.sleep(4), sys.exit(0)))
-print("slow", flush=True)
+import os, signal, time
+from pathlib import Path
+def end(*_):
+    while not Path("end").exists():
+        time.sleep(0.02)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+Path("begun").touch()
 while True:
     signal.pause()
 """
+
+UNHURRIED: dict[str, Any] = {"stop_grace": "10m", "readiness": {"exec": ["true"]}}
 
 
 def topology(**services: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +68,7 @@ def test_down_after_a_crash_needs_no_envoy_and_starts_nothing(mesh: MeshUnderTes
     command = [sys.executable, "-c", TELLING, ECHO[1]]
     mesh.write(topology(front={"upstreams": ["back"]}, back={"command": command}))
     mesh.up()
-    assert starts(mesh, "back-v1-1") == 1
+    wait_until(lambda: starts(mesh, "back-v1-1") == 1, "what it said is written")
     victim = psutil.Process(mesh.pids()["back-v1-1"])
     mesh.kill_daemon()
     victim.kill()
@@ -97,38 +109,48 @@ def test_a_stored_topology_that_cannot_be_read_strands_nothing(mesh: MeshUnderTe
 
 def test_a_control_plane_that_is_ended_while_it_stops_leaves_the_rest_to_the_next(mesh: MeshUnderTest) -> None:
     """Invariant 5."""
-    stubborn = [sys.executable, "-c", DEAF]
-    mesh.write(topology(front={}, deaf={"command": stubborn, "stop_grace": "3s", "readiness": {"exec": ["true"]}}))
+    mesh.write(topology(front={}, deaf={"command": [sys.executable, "-c", DEAF], **UNHURRIED}))
     mesh.must("up", "-d")
-    wait_until(lambda: mesh.pids().get("deaf-v1-1"), "the stubborn service runs")
-    wait_until(lambda: "deaf" in mesh.run("logs", "deaf").out, "the stubborn service is deaf")
-    deaf = psutil.Process(mesh.pids()["deaf-v1-1"])
-    daemon = psutil.Process(mesh.status()["daemon_pid"])
+    wait_until((mesh.folder / "begun").exists, "the stubborn service ignores what it is told")
+    deaf = psutil.Process(wait_until(lambda: pids(mesh).get("deaf-v1-1"), "it is known to run"))
+    daemon = psutil.Process(look(mesh)["daemon_pid"])
     down = mesh.start("down")
-    wait_until(lambda: mesh.status()["state"] == "stopping", "the mesh is being stopped")
+    wait_until((mesh.folder / "asked").exists, "it was asked to end")
+    assert look(mesh)["state"] == "stopping"
+    # It ends when it is asked once more, which this control plane would not do for ten minutes.
+    (mesh.folder / "listen").touch()
     daemon.send_signal(signal.SIGTERM)
-    daemon.wait(20)
+    daemon.wait(60)
     # The command that waits for it notices, and has the rest stopped by another control plane.
-    down.communicate(timeout=60)
-    assert down.returncode == 0
+    _, complaint = down.communicate(timeout=60)
+    assert down.returncode == 0, complaint
     assert not deaf.is_running()
     assert mesh.processes() == []
     assert not Path(mesh.paths.runtime).exists()
 
 
 def test_down_beside_another_down_returns_when_nothing_is_left(mesh: MeshUnderTest) -> None:
-    slow = [sys.executable, "-c", SLOW]
-    mesh.write(topology(front={}, slow={"command": slow, "stop_grace": "20s", "readiness": {"exec": ["true"]}}))
+    mesh.write(topology(front={}, slow={"command": [sys.executable, "-c", SLOW], **UNHURRIED}))
     mesh.must("up", "-d")
-    wait_until(lambda: "slow" in mesh.run("logs", "slow").out, "the slow service has set its handler")
+    wait_until((mesh.folder / "begun").exists, "the slow service has set its handler")
+    daemon = psutil.Process(look(mesh)["daemon_pid"])
     first = mesh.start("down")
-    wait_until(lambda: mesh.status()["state"] == "stopping", "the mesh is being stopped")
-    second = mesh.run("down")
+    wait_until(lambda: look(mesh)["state"] == "stopping", "the mesh is being stopped")
+    second = mesh.start("down")
+    # Each of them follows the events and waits for the end, beside the socket that listens.
+    wait_until(lambda: count_sockets(daemon, mesh.paths.api_socket) >= 1 + 2 * 2, "both wait")
+    (mesh.folder / "end").touch()
+    _, complaint = second.communicate(timeout=60)
     left = mesh.processes()
-    first.communicate(timeout=30)
-    assert second.code == 0, second.err
+    first.communicate(timeout=60)
+    assert second.returncode == 0, complaint
     assert left == []
     assert first.returncode == 0
+
+
+def count_sockets(process: psutil.Process, path: str) -> int:
+    """How many sockets of a path a process has open, the one that listens included."""
+    return sum(str(connection.laddr) == path for connection in process.net_connections(kind="unix"))
 
 
 def test_a_port_that_was_taken_is_told_and_listened_on_once_it_is_free(mesh: MeshUnderTest) -> None:
@@ -151,7 +173,7 @@ def test_a_port_that_was_taken_is_told_and_listened_on_once_it_is_free(mesh: Mes
         wait_until(take, "the sidecar's port is free")
         taker.listen()
         mesh.must("up", "-d")
-        wait_until(lambda: mesh.service("front")["sidecar"]["config"] == "rejected", "the listener is refused")
+        wait_until(lambda: sidecars(mesh)["front"]["config"] == "rejected", "the listener is refused")
         found = wait_until(lambda: "cannot listen" in (out := mesh.run("events").out) and out, "the event is there")
         assert f"port {port} is held by" in found
         assert f"(pid {os.getpid()})" in found
@@ -164,7 +186,7 @@ def test_a_new_up_gives_what_failed_another_chance(mesh: MeshUnderTest) -> None:
     mesh.write(topology(front={"command": ["./missing.sh"], "restart": {"policy": "no"}}, back={}))
     mesh.must("up", "-d")
     wait_until(lambda: mesh.service("front")["state"] == "failed", "it has failed")
-    back = mesh.pids()["back-v1-1"]
+    back = wait_until(lambda: pids(mesh).get("back-v1-1"), "the other one runs")
     script = mesh.folder / "missing.sh"
     script.write_text(f"#!/bin/sh\nexec {' '.join(ECHO)}\n")
     script.chmod(0o755)
@@ -185,10 +207,6 @@ def test_waiting_for_up_is_waiting_for_every_instance_to_be_what_the_file_says(m
 
 
 def test_the_gateway_moves_to_another_port_while_the_mesh_runs(mesh: MeshUnderTest) -> None:
-    def listens(port: int) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
     first, second = free_port(), free_port()
     routes = [{"path": "/", "service": "front"}]
     mesh.write({"gateway": {"port": first, "routes": routes}, **topology(front={})})

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import threading
 
 import pytest
-from tests.e2e.harness import SERVICES, MeshUnderTest, wait_until
-from tests.e2e.processes import ask, free_port
-
-from meshctl.adapters.envoy_admin import EnvoyAdmin
+from tests.e2e.harness import MeshUnderTest, wait_until
+from tests.e2e.processes import PATIENT, active_requests, ask, look, make_gateway, make_service
 
 pytestmark = pytest.mark.e2e
 
-_ACTIVE = "/stats?filter=^http.gateway.downstream_rq_active$"
-
 
 def test_a_request_under_way_is_answered_before_the_gateway_goes(mesh: MeshUnderTest) -> None:
-    port = free_port()
-    gateway = {"port": port, "routes": [{"path": "/", "service": "web"}]}
-    mesh.write(
-        {
-            "name": "calm",
-            "gateway": gateway,
-            "services": {"web": {"command": [sys.executable, str(SERVICES / "echo.py")]}},
-        }
-    )
+    gateway = make_gateway("web")
+    mesh.write({"name": "calm", "gateway": gateway, "defaults": PATIENT, "services": {"web": make_service()}})
     mesh.up()
-    socket = mesh.paths.admin_socket("gateway")
     answers: list[int] = []
-    asking = threading.Thread(target=lambda: answers.append(ask(port, "/sleep/0.8")[0]))
+    asking = threading.Thread(target=lambda: answers.append(ask(gateway["port"], "/wait/done")[0]))
     asking.start()
-    wait_until(lambda: "rq_active: 1" in asyncio.run(EnvoyAdmin().get(socket, _ACTIVE)), "a request under way")
-    mesh.must("down")
-    asking.join(10)
+    try:
+        wait_until(lambda: active_requests(mesh, "web") == 1, "the service has the request")
+        down = mesh.start("down")
+        wait_until(lambda: look(mesh)["state"] == "stopping", "the mesh is being stopped")
+    finally:
+        (mesh.folder / "done").touch()
+    _, complaint = down.communicate(timeout=60)
+    assert down.returncode == 0, complaint
+    asking.join(60)
     assert answers == [200]
     assert mesh.processes() == []

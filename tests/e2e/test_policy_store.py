@@ -40,10 +40,10 @@ def world(roots: Path) -> Iterator[Map]:
         topology: dict[str, Any] = {
             "name": "store",
             "gateway": {"port": free_port(), "routes": [{"path": "/", "service": "a"}]},
-            "defaults": {"timeout": "5s"},
+            "defaults": {"timeout": "50s"},
             "services": {
                 "a": {"command": ECHO, "upstreams": ["b", "vault"]},
-                "b": {"command": LAB, "timeout": "4s", "retry_policy": {"max_attempts": 1}},
+                "b": {"command": LAB, "timeout": "40s", "retry_policy": {"max_attempts": 1}},
                 "c": {"command": ECHO},
                 "vault": {"address": f"https://localhost:{port}"},
             },
@@ -55,7 +55,7 @@ def world(roots: Path) -> Iterator[Map]:
 @pytest.fixture
 def fresh(world: Map) -> Map:
     """The mesh with the policies of its file and no others."""
-    world.mesh.must("up", "-d", "--reset")
+    world.mesh.must("up", "-d", "--wait", "--reset")
     return world
 
 
@@ -107,7 +107,7 @@ def test_a_change_is_in_effect_when_the_command_returns(fresh: Map) -> None:
     assert ask(port, "/sleep/0.5").status == 200
     file = timeout_policy(mesh, "200ms")
     plan = mesh.run("apply", "-f", file, "--dry-run")
-    assert plan.err.splitlines()[0] == "b timeout: 4s -> 200ms"
+    assert plan.err.splitlines()[0] == "b timeout: 40s -> 200ms"
     assert "Envoy would take it at 2/2 sidecars" in plan.err
     assert ask(port, "/sleep/0.5").status == 200
     done = mesh.run("apply", "-f", file, "-m", "b is fast")
@@ -116,13 +116,13 @@ def test_a_change_is_in_effect_when_the_command_returns(fresh: Map) -> None:
     assert "applied to 2/2 sidecars in" in done.err
     assert ask(port, "/sleep/0.5").status == 504
     head = newest(mesh)
-    assert (head["state"], head["reason"], head["changes"]) == ("applied", "b is fast", ["b timeout: 4s -> 200ms"])
+    assert (head["state"], head["reason"], head["changes"]) == ("applied", "b is fast", ["b timeout: 40s -> 200ms"])
     assert "policy.yaml:1:25" in mesh.must("get", "timeout", "b")
     explained = " ".join(mesh.must("explain", "b", "/sleep/0.5", "--from", "a").split())
     assert f"200ms for the whole answer, retries included revision {head['number']}, " in explained
     mesh.must("delete", "timeout", "b")
     assert ask(port, "/sleep/0.5").status == 200
-    assert timeouts(mesh) == {"5s"}
+    assert timeouts(mesh) == {"50s"}
     mesh.must("rollback", str(head["number"]))
     assert ask(port, "/sleep/0.5").status == 504
 
@@ -164,7 +164,7 @@ def test_what_envoy_refuses_is_undone_under_load_and_its_words_are_told(fresh: M
     mesh = fresh.mesh
     good = roots.read_text()
     base = newest(mesh)["number"]
-    file = write_policy(mesh, "services: {vault: {load_balancing: {algorithm: random}}, b: {timeout: 3s}}\n")
+    file = write_policy(mesh, "services: {vault: {load_balancing: {algorithm: random}}, b: {timeout: 30s}}\n")
     with Load(fresh.upstream("a", "b")) as load:
         try:
             # Only the sidecars read this file: the policy is as good as any.
@@ -181,12 +181,13 @@ def test_what_envoy_refuses_is_undone_under_load_and_its_words_are_told(fresh: M
         assert f"revision {base + 1} was undone: the policies are those before it, as revision {base + 2}" in done.err
         load.wait_for_more(20)
     assert load.failures == []
+    wait_until(lambda: newest(mesh)["state"] == "applied", "every sidecar has acknowledged what was before")
     heads = api(mesh, "/revisions")["revisions"]
     assert [(head["number"], head["state"]) for head in heads[:2]] == [(base + 2, "applied"), (base + 1, "refused")]
     assert {proxy["state"] for proxy in api(mesh, "/proxies")["proxies"]} == {"synced"}
-    assert (written_timeout(mesh), timeouts(mesh)) == ("4s", {"4s"})
+    assert (written_timeout(mesh), timeouts(mesh)) == ("40s", {"40s"})
     mesh.must("apply", "-f", file)
-    assert timeouts(mesh) == {"3s"}
+    assert timeouts(mesh) == {"30s"}
 
 
 def test_a_sidecar_that_does_not_answer_is_named_and_gets_it_later(fresh: Map) -> None:
@@ -194,14 +195,14 @@ def test_a_sidecar_that_does_not_answer_is_named_and_gets_it_later(fresh: Map) -
     sidecar = psutil.Process(fresh.services["a"]["sidecar"]["pid"])
     sidecar.send_signal(signal.SIGSTOP)
     try:
-        done = mesh.run("apply", "-f", timeout_policy(mesh, "3s"))
+        done = mesh.run("apply", "-f", timeout_policy(mesh, "30s"))
     finally:
         sidecar.send_signal(signal.SIGCONT)
     assert done.code == 4
     assert "1 of 2 sidecars did not acknowledge within 10 s: a (" in done.err
     assert "is in force all the same" in done.err
     wait_until(lambda: newest(mesh)["state"] == "applied", "the revision is acknowledged")
-    assert timeouts(mesh) == {"3s"}
+    assert timeouts(mesh) == {"30s"}
 
 
 def test_a_locked_database_changes_nothing(fresh: Map) -> None:
@@ -209,28 +210,28 @@ def test_a_locked_database_changes_nothing(fresh: Map) -> None:
     base = newest(mesh)["number"]
     with sqlite3.connect(mesh.paths.database, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        done = mesh.run("apply", "-f", timeout_policy(mesh, "3s"))
+        done = mesh.run("apply", "-f", timeout_policy(mesh, "30s"))
         other.execute("ROLLBACK")
     other.close()
     assert done.code == 1
     assert "is held by another process" in done.err
-    assert (newest(mesh)["number"], written_timeout(mesh), timeouts(mesh)) == (base, "4s", {"4s"})
+    assert (newest(mesh)["number"], written_timeout(mesh), timeouts(mesh)) == (base, "40s", {"40s"})
 
 
 def test_what_commands_set_survives_a_restart_until_the_file_is_taken(fresh: Map) -> None:
     mesh = fresh.mesh
-    mesh.must("apply", "-f", timeout_policy(mesh, "3s"))
+    mesh.must("apply", "-f", timeout_policy(mesh, "30s"))
     number = newest(mesh)["number"]
     mesh.kill_daemon()
     again = mesh.run("up", "-d")
     assert again.code == 0
-    assert f"b timeout: 3s (revision {number}, " in again.err
-    assert "differs from 4s in mesh.yaml:" in again.err
+    assert f"b timeout: 30s (revision {number}, " in again.err
+    assert "differs from 40s in mesh.yaml:" in again.err
     assert "`meshctl up --reset` takes what the files say" in again.err
-    assert (written_timeout(mesh), timeouts(mesh)) == ("3s", {"3s"})
-    assert "b timeout\n  - 3s  revision" in mesh.must("diff")
+    assert (written_timeout(mesh), timeouts(mesh)) == ("30s", {"30s"})
+    assert "b timeout\n  - 30s  revision" in mesh.must("diff")
     assert "differs" not in mesh.run("up", "-d", "--reset").err
-    wait_until(lambda: timeouts(mesh) == {"4s"}, "the file holds again")
+    wait_until(lambda: timeouts(mesh) == {"40s"}, "the file holds again")
     assert newest(mesh)["author"].endswith("@up")
 
 
@@ -257,7 +258,7 @@ def kill_in_the_middle(mesh: MeshUnderTest, delay: float, turn: int) -> None:
     async def apply_many() -> None:
         async with MeshClient(mesh.paths.api_socket) as client:
             for number in range(1000):
-                text = f"services: {{b: {{timeout: {3001 + 100 * turn + number % 99}ms}}}}"
+                text = f"services: {{b: {{timeout: {30001 + 100 * turn + number % 99}ms}}}}"
                 file = SourceFileShape(path="p.yaml", directory=str(mesh.folder), text=text)
                 try:
                     await client.policies.apply(ApplyRequest(files=[file], variables={}, author="load@apply"))

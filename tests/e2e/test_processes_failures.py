@@ -6,12 +6,12 @@ import http.server
 import os
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.harness import MeshUnderTest
+from tests.e2e.harness import MeshUnderTest, wait_until
 from tests.e2e.processes import (
     assert_no_trace,
     free_port,
@@ -24,8 +24,6 @@ from tests.e2e.processes import (
     ports_of,
     wait_state,
 )
-
-from meshctl.adapters.port_owner import port_is_free
 
 pytestmark = pytest.mark.e2e
 
@@ -91,15 +89,18 @@ def test_what_never_gets_ready_is_awaited_as_long_as_asked_and_named(mesh: MeshU
     mesh.write(
         {"services": {"good": make_service(), "slow": slow, "after": make_service(depends_on={"slow": "healthy"})}}
     )
-    done = mesh.run("up", "-d", "--wait", "--wait-timeout", "1.5s")
+    done = mesh.run("up", "-d", "--wait", "--wait-timeout", "500ms")
     assert done.code == 4, done.err
     assert "slow-v1-1" in done.err
-    assert "readiness" in done.err
     assert "waiting for slow to be healthy" in done.err
     # The mesh runs on, and says the same.
-    assert instances(mesh)["good-v1-1"]["state"] == "ready"
+    wait_state(mesh, "good-v1-1", state="ready")
+    wait_until(lambda: "the cache is cold" in instances(mesh)["slow-v1-1"]["reason"], "its check was made")
     assert instances(mesh)["after-v1-1"]["state"] == "pending"
     assert "slow" in mesh.must("status")
+    done = mesh.run("up", "-d", "--wait", "--wait-timeout", "100ms")
+    assert done.code == 4, done.err
+    assert "waiting for its readiness check" in done.err
     # A changed probe takes effect without a restart.
     pid = instances(mesh)["slow-v1-1"]["pid"]
     slow["readiness"] = {"exec": ["/bin/true"]}
@@ -135,12 +136,8 @@ def test_a_broken_file_changes_nothing_of_a_running_mesh(mesh: MeshUnderTest) ->
 
 
 def test_a_port_that_another_process_holds_is_named_with_it(mesh: MeshUnderTest) -> None:
-    with ExitStack() as stack:
-        while True:
-            holder = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-            taken = stack.enter_context(holder).server_address[1]
-            if port_is_free("127.0.0.1", taken - 1):
-                break
+    with listen_above_a_free_port() as holder:
+        taken = holder.server_address[1]
         gateway = {"port": taken, "routes": [{"path": "/", "service": "web"}]}
         for topology in (
             {"gateway": gateway, "services": {"web": make_service()}},
@@ -154,6 +151,13 @@ def test_a_port_that_another_process_holds_is_named_with_it(mesh: MeshUnderTest)
             assert f"pid {os.getpid()}" in done.err
             assert Path(sys.executable).name in done.err
             assert_no_trace(mesh)
+
+
+def listen_above_a_free_port() -> http.server.HTTPServer:
+    """This process holds a port, and the one below is free."""
+    while True:
+        with suppress(OSError):
+            return http.server.HTTPServer(("127.0.0.1", free_port() + 1), http.server.BaseHTTPRequestHandler)
 
 
 def test_a_remembered_port_that_somebody_else_took_is_replaced(mesh: MeshUnderTest) -> None:

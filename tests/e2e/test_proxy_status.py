@@ -20,8 +20,8 @@ from tests.e2e.traffic import (
     admin,
     answer_http,
     api,
-    ask,
     free_port,
+    is_reached,
     outside,
     read_map,
     running,
@@ -94,7 +94,7 @@ def test_a_stopped_sidecar_is_stale_until_it_goes_on(world: Map) -> None:
             assert types["endpoints"] == "stale"
             assert types["listeners"] == "synced"
             wait_until(lambda: proxies(world.mesh)["gateway"]["state"] == "synced", "others go on")
-            done = world.mesh.run("up", "-d", "--wait", "--wait-timeout", "1s")
+            done = world.mesh.run("up", "-d", "--wait", "--wait-timeout", "300ms")
             assert done.code != 0
             assert "sidecar.a: configuration stale" in done.err
             os.kill(pid, signal.SIGCONT)
@@ -131,7 +131,7 @@ def test_a_sidecar_that_does_not_come_back_is_disconnected(mesh: MeshUnderTest, 
     assert "the sidecar of a does not answer" in done.err
     broken.unlink()
     wait_until(lambda: proxies(mesh)["a"]["state"] == "synced", "it came back, and has everything again", timeout=60)
-    wait_until(lambda: ask(world.upstream("a", "b")).status == 200, "it works")
+    wait_until(lambda: is_reached(world.upstream("a", "b")), "it works")
 
 
 # ---------------------------------------------------------------------------------------------- config

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import time
+import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 import pytest
 from tests.e2e.harness import Done, wait_until
+from tests.e2e.processes import PATIENT
 from tests.e2e.traffic import (
     ECHO,
     LAB,
@@ -34,7 +37,7 @@ def world() -> Iterator[Map]:
     topology = {
         "name": "registry",
         # Callers here ask until somebody is there to answer: a circuit that opens meanwhile would hide that he is.
-        "defaults": {"circuit_breaker": {"enabled": False}},
+        "defaults": PATIENT,
         "services": {
             "a": {"command": ECHO, "upstreams": ["outer", "mixed", "checked"]},
             "b": {"command": ECHO},
@@ -43,7 +46,8 @@ def world() -> Iterator[Map]:
                 "versions": {"v1": {"command": LAB}, "v2": {}},
                 "split": {"v1": 50, "v2": 50},
             },
-            "checked": {"load_balancing": {"health_check": {"path": "/health", "interval": "200ms"}}},
+            # Late answers are forgiven.
+            "checked": {"load_balancing": {"health_check": {"interval": "200ms", "unhealthy_threshold": 50}}},
             "web": {"address": "127.0.0.1:1"},
             "seed": {"command": "true", "job": True},
         },
@@ -122,7 +126,7 @@ def test_a_name_that_no_file_knows_may_be_called_by_all(world: Map) -> None:
             port = world.proxy(caller)
             until_ok(port, "http://brand-new/x")
             assert ask(port, "http://brand-new/x").json["name"] == "mine"
-        assert world.mesh.call("brand-new/x")["status"] == 200
+        wait_until(lambda: world.mesh.call("brand-new/x")["status"] == 200, "the gateway knows it, too")
         assert world.mesh.service("brand-new")["kind"] == "registered"
         assert world.mesh.service("brand-new")["identity"] == "spiffe://registry.mesh/brand-new"
     assert {name: pid for name, pid in world.mesh.pids().items() if name in pids} == pids
@@ -152,40 +156,68 @@ def test_registering_the_same_address_again_renews_it(world: Map) -> None:
 # ---------------------------------------------------------------------------------------------- how long
 
 
+@contextmanager
+def kept_alive(world: Map, ttl: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """An instance of outer that a command keeps alive, once it is reached; yields the command and the id."""
+    with outside(answer_http("mine")) as own:
+        words = ("register", "outer", "--address", f"127.0.0.1:{own}", "--ttl", ttl, "--keep-alive")
+        with world.mesh.start(*words) as process:
+            try:
+                assert process.stdout is not None
+                identity = process.stdout.readline().strip()
+                until_ok(world.upstream("a", "outer"))
+                yield process, identity
+            finally:
+                process.kill()
+
+
+def read_expiry(world: Map, identity: str) -> float:
+    """When a registration ends unless it is renewed, as it is stored."""
+    with closing(sqlite3.connect(world.mesh.paths.database)) as database:
+        (body,) = database.execute("SELECT body FROM documents WHERE name = 'registrations'").fetchone()
+    found: float = next(item["expires_at"] for item in json.loads(body) if item["id"] == identity)
+    return found
+
+
 def test_an_instance_that_is_not_heard_of_in_time_is_taken_out(world: Map) -> None:
-    with registered(world, "outer", "mine", "--ttl", "2s") as identity:
-        until_ok(world.upstream("a", "outer"))
+    port = world.upstream("a", "outer")
+    with kept_alive(world, "1s") as (keeping, identity):
+        # Who keeps it alive has no time to say good-bye.
+        keeping.kill()
         wait_until(lambda: identity not in instances(world, "outer"), "it has expired")
-        wait_until(lambda: ask(world.upstream("a", "outer")).status == 503, "its callers know")
+        wait_until(lambda: ask(port).status == 503, "its callers know")
         done = world.mesh.run("deregister", identity)
         assert done.code != 0
         assert f"no instance is registered as {identity}" in done.err
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_keep_alive_renews_until_it_is_interrupted_and_deregisters_then(world: Map, signum: int) -> None:
-    port = world.upstream("a", "outer")
-    with outside(answer_http("mine")) as own:
-        words = ("register", "outer", "--address", f"127.0.0.1:{own}", "--ttl", "1500ms", "--keep-alive")
-        process = world.mesh.start(*words)
-        try:
-            assert process.stdout is not None
-            identity = process.stdout.readline().strip()
-            until_ok(port)
-            with Load(port, clients=1) as load:
-                # More than twice its time to live: without renewals it would be gone.
-                end = time.monotonic() + 3.5
-                wait_until(lambda: load.failures or time.monotonic() > end, "time has passed")
-            assert load.failures == []
-            process.send_signal(signum)
-            _, said = process.communicate(timeout=20)
-        finally:
-            process.kill()
-            process.wait()
-        assert f"deregistered {identity}" in said
-        assert process.returncode == 128 + signum
+def test_keep_alive_renews_again_and_again(world: Map) -> None:
+    with kept_alive(world, "6s") as (keeping, identity):
+        with Load(world.upstream("a", "outer"), clients=1) as load:
+            for _ in range(2):
+                before = read_expiry(world, identity)
+                wait_until(partial(is_renewed, world, identity, before), "it is renewed")
+        assert load.failures == []
+        keeping.kill()
+        keeping.wait()
+        # It may have ended by itself before the command is there.
+        world.mesh.run("deregister", identity)
         assert identity not in instances(world, "outer")
-        assert ask(port).status == 503
+
+
+def is_renewed(world: Map, identity: str, before: float) -> bool:
+    return read_expiry(world, identity) > before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_keep_alive_deregisters_when_it_is_interrupted(world: Map, signum: int) -> None:
+    with kept_alive(world, "60s") as (keeping, identity):
+        keeping.send_signal(signum)
+        _, said = keeping.communicate(timeout=60)
+        assert f"deregistered {identity}" in said
+        assert keeping.returncode == 128 + signum
+        assert identity not in instances(world, "outer")
+        assert ask(world.upstream("a", "outer")).status == 503
 
 
 def test_registrations_outlive_the_control_plane(world: Map) -> None:
@@ -224,9 +256,14 @@ def test_a_registered_instance_that_is_unwell_or_does_not_listen_gets_no_traffic
             ),
             "the mesh knows how they are",
         )
-        answers = ask_many(port, "/", 40)
-        assert {(answer.status, answer.headers["x-meshctl-instance"]) for answer in answers} == {(200, ids[2])}
+        wait_until(lambda: who_answers(port, 20) == {(200, ids[2])}, "its callers know, too")
+        assert who_answers(port, 40) == {(200, ids[2])}
         world.mesh.must("deregister", *ids)
+
+
+def who_answers(port: int, count: int) -> set[tuple[int, str]]:
+    """The statuses of some requests, and the instances that gave them."""
+    return {(item.status, item.headers.get("x-meshctl-instance", "")) for item in ask_many(port, "/", count)}
 
 
 def answer_status(status: int) -> Callable[[socket.socket], None]:

@@ -127,6 +127,14 @@ def ask(
         connection.close()
 
 
+def is_reached(port: int, path: str = "/") -> bool:
+    """Whether a request is answered with 200 now; nobody may even listen."""
+    try:
+        return ask(port, path).status == 200
+    except OSError:
+        return False
+
+
 def ask_many(port: int, path: str, count: int, *, clients: int = 4) -> list[Answer]:
     """So many requests, one after another on each of a few connections."""
     answers: list[Answer] = []

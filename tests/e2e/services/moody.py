@@ -3,7 +3,8 @@
 Environment: ``NAP`` seconds before it listens, ``TICK`` seconds between numbered lines, ``STUBBORN`` ignores SIGTERM,
 ``BROOD`` starts descendants that leave its process group, ``FLOOD`` lines at its start, ``JOB`` ends instead of
 serving. Files: ``<instance>.sick`` fails ``/health``, ``<instance>.dying`` fails ``/alive``; what it does is added to
-``journal``. Paths: ``/sleep/0.5``, ``/print/<word>``, ``/exit/<code>``; anything else says who answers.
+``journal``. Paths: ``/wait/<file>`` answers once there is such a file, ``/print/<word>``, ``/exit/<code>``; anything
+else says who answers.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         words = self.path.strip("/").split("/")
         status = 200
-        if words[0] == "sleep":
-            time.sleep(float(words[1]))
+        if words[0] == "wait":
+            while not Path(words[1]).exists():
+                time.sleep(0.02)
         elif words[0] == "print":
             print(words[1], flush=True)
         elif words[0] == "exit":
@@ -69,10 +71,17 @@ def note(what: str) -> None:
 
 
 def tick(seconds: float) -> None:
-    """Print numbered lines for ever."""
+    """Print numbered lines for ever, each at one go."""
     for number in count():
-        print(f"tick {number}", flush=True)
+        sys.stdout.write(f"tick {number}\n")
+        sys.stdout.flush()
         time.sleep(seconds)
+
+
+def flood(lines: int) -> None:
+    """Print so many long lines, as fast as they are taken."""
+    with open(1, "w", closefd=False) as out:
+        out.writelines(f"flood {number:06} {'x' * 1000}\n" for number in range(lines))
 
 
 def breed() -> None:
@@ -89,13 +98,10 @@ def end(*_: object) -> None:
 
 def main() -> None:
     """Serve, or do a job."""
+    # First, as whoever reads that it begins may have it stopped.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "STUBBORN" in os.environ else end)
     note("begins")
-    if "STUBBORN" in os.environ:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    else:
-        signal.signal(signal.SIGTERM, end)
-    for number in range(int(os.environ.get("FLOOD", "0"))):
-        print(f"flood {number:06} {'x' * 1000}")
+    flood(int(os.environ.get("FLOOD", "0")))
     if "BROOD" in os.environ:
         breed()
     time.sleep(float(os.environ.get("NAP", "0")))
