@@ -39,6 +39,7 @@ class Relay:
         self._is_over = asyncio.Event()
         self._ends = asyncio.Event()
         self._open: set[asyncio.Task[None]] = set()
+        self._lost: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
         """Serve until it is told to end."""
@@ -49,14 +50,19 @@ class Relay:
         }
         ports = {name: server.sockets[0].getsockname()[1] for name, server in servers.items()}
         _write(self._ready, json.dumps(ports))
-        timer = loop.call_later(self._seconds, self._is_over.set)
+        timer = loop.call_later(self._seconds, self._let_pass)
         await self._ends.wait()
         timer.cancel()
-        self._is_over.set()
+        self._let_pass()
         for server in servers.values():
             server.close()
         if self._open:
             await asyncio.wait(self._open, timeout=LINGER)
+
+    def _let_pass(self) -> None:
+        self._is_over.set()
+        for writer in self._lost:
+            writer.close()
 
     def _serve(self, port: int) -> Any:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,7 +71,7 @@ class Relay:
             self._open.add(task)
             try:
                 await self._pass_on(port, reader, writer)
-            except OSError:
+            except* OSError:
                 pass
             finally:
                 self._open.discard(task)
@@ -75,12 +81,20 @@ class Relay:
 
     async def _pass_on(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._drops and not self._is_over.is_set():
-            # It is taken and never answered, as by a network that loses everything; cut off when that is over.
-            await self._is_over.wait()
+            # It is taken and never answered, as by a network that loses everything; cut off when that is over. Whoever
+            # gives it up before that is not kept, or those who try again and again would use up all files.
+            self._lost.add(writer)
+            try:
+                while await reader.read(_CHUNK):
+                    pass
+            finally:
+                self._lost.discard(writer)
             return
         there_reader, there = await asyncio.open_connection("127.0.0.1", port)
         try:
-            await asyncio.gather(self._carry(reader, there), self._carry(there_reader, writer))
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(self._carry(reader, there))
+                ways.create_task(self._carry(there_reader, writer))
         finally:
             there.close()
 
@@ -115,7 +129,10 @@ class Relay:
                 if not data:
                     return
 
-        await asyncio.gather(collect(), deliver())
+        # When one fails, the other would wait for ever.
+        async with asyncio.TaskGroup() as both:
+            both.create_task(collect())
+            both.create_task(deliver())
 
 
 def _write(path: str, text: str) -> None:
