@@ -153,6 +153,17 @@ def test_a_partition_cuts_two_services_off_from_each_other_and_from_nobody_else(
     wait_until(lambda: status(world, "one", "two") == 200, "it passes again")
 
 
+def test_a_partition_cuts_open_connections_of_plain_tcp(world: Map) -> None:
+    with socket.create_connection(("127.0.0.1", world.upstream("one", "lines")), timeout=30) as line:
+        read = line.makefile("rb").readline
+        assert read() == b"lines-v1-1\n"
+        disturb(world.mesh, "partition", "lines", source="one")
+        # Envoy closes what is open when its five seconds for draining are over.
+        assert read() == b""
+    clear(world.mesh)
+    wait_until(lambda: round_trip(world) > 0, "it passes again")
+
+
 def test_latency_is_felt_by_plain_tcp(world: Map) -> None:
     wait_until(lambda: round_trip(world) < 0.15, "it is quick as a rule")
     disturb(world.mesh, "latency", "lines", delay_ms=150.0, source="one")

@@ -148,7 +148,7 @@ def inject_partition(  # noqa: PLR0917 - two services, and the options that all 
 ) -> None:
     """Let nothing pass between two services: connections are made, and nothing comes over them.
 
-    Others reach both. It works below HTTP, so for plain TCP too, where connections that are open go on.
+    Others reach both. It works below HTTP, so for plain TCP too, where connections that are open are cut within 5s.
     """
     _disturb(
         ctx,

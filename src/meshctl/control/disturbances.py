@@ -47,7 +47,7 @@ class Disturbances:
         register.kinds.update(dict.fromkeys(HELD_KINDS, held))
         register.kinds.update(dict.fromkeys(DETOUR_KINDS, ways))
         register.kinds[CERT_KIND] = certificates
-        engine.plan_detours = ways.plan
+        engine.plan_detours, engine.plan_cuts = ways.plan, ways.cuts
         engine.false_certificates = certificates.services
         engine.renewed_services = certificates.renewed
 
@@ -91,11 +91,6 @@ class Disturbances:
     async def _inject(self, request: DisturbRequest, order: FaultOrder) -> DisturbResult:
         self._check_rollouts(request, set(order.services))
         record, acked = await self._register.inject(order)
-        notes = {
-            "partition": "connections of plain TCP that are open go on",
-            "latency": "connections of plain TCP that are open go on as they were",
-            CERT_KIND: "it is not valid before the deadline, and becomes so by itself",
-        }
         return DisturbResult(
             id=record.id,
             kind=request.kind,
@@ -103,8 +98,19 @@ class Disturbances:
             message=f"{record.subject}: {record.summary}",
             ends_at=record.ends_at,
             acked=acked,
-            note=notes.get(request.kind, ""),
+            note=self._note(record),
         )
+
+    def _note(self, record: FaultRecord) -> str:
+        if record.kind == CERT_KIND:
+            return "it is not valid before the deadline, and becomes so by itself"
+        mesh = self._engine.mesh
+        if record.kind in DETOUR_KINDS and mesh is not None:
+            services = [mesh.services.get(callee) for _, callee in detours.read_pairs(record)]
+            if any(service is not None and service.protocol == "tcp" for service in services):
+                cut = record.kind == "partition"
+                return f"connections of plain TCP that are open {'are cut within 5s' if cut else 'go on as they were'}"
+        return ""
 
     # ------------------------------------------------------------------------------------------ what is asked for
 
@@ -144,27 +150,27 @@ class Disturbances:
                     f"{request.source} does not call {target.name}", hint=f"its callers: {', '.join(known) or 'none'}"
                 )
             callers = [request.source] if request.source else known
-            ways = [way for caller in callers for way in self._ways(mesh, caller, target)]
+            pairs = [(caller, target.name) for caller in callers]
             delay, jitter = request.delay_ms / 1000, request.jitter_ms / 1000
             subject = f"{request.source or 'all'} -> {target.name}"
             spread = f" ± {format_duration(jitter)}" if jitter else ""
             summary = f"bytes come {format_duration(delay)}{spread} late, each way"
-            detail = detours.write_detail(ways, delay=delay, jitter=jitter)
+            detail = detours.write_detail(pairs, delay=delay, jitter=jitter)
             services: tuple[str, ...] = (target.name,)
         else:
             sides = (request.source, request.target)
             found = {name: self._find_service(mesh, name) for name in sides if name != GATEWAY or mesh.gateway is None}
-            pairs = [sides] if request.one_way else [sides, sides[::-1]]
-            called = [(one, found[two]) for one, two in pairs if two in found]
-            ways = [way for one, two in called if one in _callers_of(mesh, two) for way in self._ways(mesh, one, two)]
+            asked = [sides] if request.one_way else [sides, sides[::-1]]
+            pairs = [(one, two) for one, two in asked if two in found and one in _callers_of(mesh, found[two])]
             subject = f" {'->' if request.one_way else '<->'} ".join(sides)
             summary, services = "nothing passes", tuple(sorted(found))
-            detail = detours.write_detail(ways, drop=True)
-        if not ways:
+            detail = detours.write_detail(pairs, drop=True)
+        if not pairs:
             one_way = request.kind == "latency" or request.one_way
             reason = "nobody calls it so" if one_way else "neither calls the other"
             raise ConflictError(f"{subject}: {reason}", hint="`meshctl edges` shows who calls whom")
-        taken = set(self._engine.plan_detours()) & set(ways)
+        ways = {way for pair in pairs for way in self._ways(mesh, *pair)}
+        taken = set(self._engine.plan_detours()) & ways
         if taken:
             caller, instance = min(taken)
             raise ConflictError(
@@ -186,10 +192,10 @@ class Disturbances:
             detail=cert_faults.write_detail(service.name),
         )
 
-    def _ways(self, mesh: Mesh, caller: str, callee: Service) -> list[tuple[str, str]]:
-        found = [item for item in self._engine.facts(mesh).instances if item.service == callee.name]
+    def _ways(self, mesh: Mesh, caller: str, callee: str) -> list[tuple[str, str]]:
+        found = [item for item in self._engine.facts(mesh).instances if item.service == callee]
         if not found:
-            raise ConflictError(f"no instance of {callee.name} runs here", hint="`meshctl status` shows what does")
+            raise ConflictError(f"no instance of {callee} runs here", hint="`meshctl status` shows what does")
         return [(caller, item.id) for item in sorted(found, key=lambda item: item.id)]
 
     def _find_service(self, mesh: Mesh, name: str) -> Service:

@@ -60,6 +60,7 @@ class Engine:
         self.plan_taps: Callable[[Mesh], Mapping[str, TapPlan]] = lambda _mesh: {}  # set by those who tap sidecars
         self.plan_faults: Callable[[], tuple[ActiveFault, ...]] = lambda: ()  # set by those who make faults
         self.plan_detours: Callable[[], Mapping[tuple[str, str], int]] = dict  # as above
+        self.plan_cuts: Callable[[], Mapping[tuple[str, str], str]] = dict  # as above
         self.false_certificates: Callable[[], frozenset[str]] = frozenset  # services that keep an invalid one
         self.renewed_services: Callable[[], frozenset[str]] = frozenset  # whose connections are made anew
         self.changing = asyncio.Lock()
@@ -292,6 +293,7 @@ class Engine:
             sampling=self.plan_sampling(),
             faults=self.plan_faults(),
             detours=self.plan_detours(),
+            cuts=self.plan_cuts(),
             renewed=self.renewed_services(),
             circuit_files={node: parts.paths.circuits(node) for node in self.nodes},
         )

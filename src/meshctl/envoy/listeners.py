@@ -37,7 +37,10 @@ def build_listener(plan: ListenerPlan, node: str) -> Any:
         enable_reuse_port=pb.bool_value(False),
     )
     if plan.tls is None:
-        listener.filter_chains.add(filters=[network_filter])
+        # Connections of a chain that is no longer there are closed when the time for draining is over. Source:
+        # https://www.envoyproxy.io/docs/envoy/latest/configuration/listeners/lds#filter-chain-only-update
+        name = plan.cut if isinstance(plan, TcpListener) else ""
+        listener.filter_chains.add(name=name, filters=[network_filter])
     else:
         _add_chains(listener, plan.tls, network_filter)
     if isinstance(plan, TcpListener) and plan.role == "inbound":

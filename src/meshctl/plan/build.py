@@ -97,6 +97,7 @@ def _plan_sidecar(mesh: Mesh, service: Service, facts: Facts) -> ProxyPlan:
                     role="outbound",
                     split=split_of(upstream, facts),
                     idle_timeout=upstream.policies.timeout.idle,
+                    cut=facts.cuts.get((service.name, upstream.name), ""),
                 )
             )
         else:

@@ -49,6 +49,7 @@ class Facts:
     ``sampling`` is of how many of a million requests load lets a sidecar make spans, by node, where not of all;
     ``faults`` are those that are on, oldest first;
     ``detours`` are ports of loopback at which a caller finds an instance instead of where it is, by caller and id;
+    ``cuts`` are names of what cuts off open connections of plain TCP, by caller and service;
     ``renewed`` are services whose connections are to be made anew, their own and those to them;
     ``taps`` says what those who tap a sidecar want of it, by node;
     ``open_services`` were registered without being in the topology, so that every service may call them;
@@ -66,4 +67,5 @@ class Facts:
     sampling: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[ActiveFault, ...] = ()
     detours: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    cuts: Mapping[tuple[str, str], str] = field(default_factory=dict)
     renewed: frozenset[str] = frozenset()

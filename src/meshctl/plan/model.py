@@ -72,7 +72,8 @@ class HttpListener:
 class TcpListener:
     """A TCP listener that forwards connections to clusters by weight (weights sum to 100).
 
-    ``idle_timeout`` closes a connection that is silent so long; 0 never does, None after Envoy's own hour.
+    ``idle_timeout`` closes a connection that is silent so long; 0 never does, None after Envoy's own hour. When
+    ``cut`` changes, those that are open are cut off.
     """
 
     name: str
@@ -81,6 +82,7 @@ class TcpListener:
     split: tuple[tuple[str, int], ...]
     tls: InboundTls | None = None
     idle_timeout: float | None = None
+    cut: str = ""
 
 
 ListenerPlan = HttpListener | TcpListener

@@ -18,6 +18,7 @@ from meshctl.errors import ConflictError, MeshctlError, NotFoundError, UsageErro
 from meshctl.wire.disturbances import DisturbRequest
 from meshctl.wire.explain import ExplainRequest
 from meshctl.wire.faults import ClearRequest
+from meshctl.wire.models import ScaleRequest
 
 TOPOLOGY = """
 gateway: {port: 48080, routes: [{path: /, service: front}]}
@@ -201,6 +202,34 @@ async def test_a_partition_leads_callers_to_a_relay_and_back(world: ControlWorld
     await clear(plane)
     assert world.engine.plan_detours() == {}
     assert ("relay.cut", signal.SIGTERM) in world.machine.signals
+
+
+async def test_an_instance_that_comes_meanwhile_is_led_elsewhere_too(world: ControlWorld, plane: ControlPlane) -> None:
+    run_relays(world)
+    await plane.disturbances.disturb(ask("partition", "shop", source="front", name="cut", duration=600))
+    await plane.instances.scale(ScaleRequest(service="shop", version="v1", replicas=3))
+    assert ("front", "shop-v1-3") in world.engine.plan_detours()
+    await until(lambda: "relay.cut.2" in world.machine.processes, "it has a relay of its own")
+    spec = json.loads(world.machine.processes["relay.cut.2"].spec.argv[-1])
+    assert list(spec["targets"]) == ["shop-v1-3"]
+    await clear(plane)
+    assert {("relay.cut", signal.SIGTERM), ("relay.cut.2", signal.SIGTERM)} <= set(world.machine.signals)
+    assert list(Path(world.engine.parts.paths.runtime).glob("relay.*")) == []
+
+
+async def test_open_connections_of_plain_tcp_are_cut_off(world: ControlWorld) -> None:
+    text = TOPOLOGY.replace("plain: {command: ./web,", "plain: {command: ./web, protocol: tcp,")
+    async with world.running() as plane:
+        run_relays(world)
+        await plane.up(make_request(text))
+        await plane.ready(60)
+        cut = await plane.disturbances.disturb(ask("partition", "plain", source="front", name="cut", duration=600))
+        assert "open are cut" in cut.note
+        assert world.engine.plan_cuts() == {("front", "plain"): "cut"}
+        await clear(plane)
+        assert world.engine.plan_cuts() == {}
+        late = await plane.disturbances.disturb(ask("latency", "plain", delay_ms=5, source="front"))
+        assert (world.engine.plan_cuts(), "go on as they were" in late.note) == ({}, True)
 
 
 async def test_the_next_control_plane_takes_over_what_is_held(world: ControlWorld) -> None:

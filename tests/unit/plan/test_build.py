@@ -166,6 +166,21 @@ def test_a_detour_leads_one_caller_elsewhere_and_no_other() -> None:
     assert plan.proxies["cart"] == CASE.plan.proxies["cart"]
 
 
+def test_a_cut_makes_the_listener_of_one_caller_anew_and_no_other() -> None:
+    mesh, facts = CASE.mesh, CASE.facts
+    cart = replace(mesh.services["cart"], protocol="tcp")
+    mesh = replace(mesh, services={**mesh.services, "cart": cart})
+    before, after = build(mesh, facts), build(mesh, replace(facts, cuts={("front", "cart"): "f1"}))
+    changed = {
+        (node, item.name, item.cut)
+        for node, proxy in after.proxies.items()
+        for item in proxy.listeners
+        if item not in before.proxies[node].listeners and isinstance(item, TcpListener)
+    }
+    assert changed == {("front", "upstream/cart", "f1")}
+    assert after.proxies["cart"] == before.proxies["cart"]
+
+
 def test_connections_of_a_renewed_service_are_made_anew_both_ways() -> None:
     plan = build(CASE.mesh, replace(CASE.facts, renewed=frozenset({"cart"})))
     renewed = {
