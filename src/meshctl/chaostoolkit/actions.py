@@ -29,8 +29,10 @@ def inject_fault(
     path: str | None = None,
     method: str | None = None,
     header: str | None = None,
+    health_checks: bool | None = None,
     side: str | None = None,
     duration: str | float | None = None,
+    force: bool | None = None,
     configuration: Configuration = None,
 ) -> Any:
     """Delay, abort, throttle or cut requests to a service.
@@ -58,26 +60,30 @@ def inject_fault(
             "path": path,
             "method": method,
             "header": header,
+            "health_checks": health_checks,
             "side": side,
             "duration": duration,
+            "force": force,
         },
     )
 
 
-def inject_kill(target: str, *, configuration: Configuration = None) -> Any:
+def inject_kill(target: str, *, force: bool | None = None, configuration: Configuration = None) -> Any:
     """Kill instances; they are started again.
 
     Answers: the instances.
     """
-    return carry_out("inject kill", "action", configuration, {"target": target})
+    return carry_out("inject kill", "action", configuration, {"target": target, "force": force})
 
 
-def inject_pause(target: str, *, duration: str | float | None = None, configuration: Configuration = None) -> Any:
+def inject_pause(
+    target: str, *, duration: str | float | None = None, force: bool | None = None, configuration: Configuration = None
+) -> Any:
     """Stop instances in their tracks (SIGSTOP).
 
     Answers: the fault.
     """
-    return carry_out("inject pause", "action", configuration, {"target": target, "duration": duration})
+    return carry_out("inject pause", "action", configuration, {"target": target, "duration": duration, "force": force})
 
 
 def inject_cpu(
@@ -85,6 +91,7 @@ def inject_cpu(
     *,
     percent: float | None = None,
     duration: str | float | None = None,
+    force: bool | None = None,
     configuration: Configuration = None,
 ) -> Any:
     """Take processor time from instances.
@@ -92,16 +99,19 @@ def inject_cpu(
     Answers: the fault.
     """
     return carry_out(
-        "inject cpu", "action", configuration, {"target": target, "percent": percent, "duration": duration}
+        "inject cpu",
+        "action",
+        configuration,
+        {"target": target, "percent": percent, "duration": duration, "force": force},
     )
 
 
-def inject_exit(target: str, *, configuration: Configuration = None) -> Any:
+def inject_exit(target: str, *, force: bool | None = None, configuration: Configuration = None) -> Any:
     """Let instances end by themselves (SIGTERM) though nobody expects it; they are started again.
 
     Answers: the instances.
     """
-    return carry_out("inject exit", "action", configuration, {"target": target})
+    return carry_out("inject exit", "action", configuration, {"target": target, "force": force})
 
 
 def inject_partition(
@@ -110,6 +120,7 @@ def inject_partition(
     *,
     one_way: bool | None = None,
     duration: str | float | None = None,
+    force: bool | None = None,
     configuration: Configuration = None,
 ) -> Any:
     """Let no traffic pass between two services.
@@ -120,7 +131,7 @@ def inject_partition(
         "inject partition",
         "action",
         configuration,
-        {"source": source, "service": service, "one_way": one_way, "duration": duration},
+        {"source": source, "service": service, "one_way": one_way, "duration": duration, "force": force},
     )
 
 
@@ -131,6 +142,7 @@ def inject_latency(
     jitter: str | float | None = None,
     source: str | None = None,
     duration: str | float | None = None,
+    force: bool | None = None,
     configuration: Configuration = None,
 ) -> Any:
     """Let all that passes between a service and its callers come late, below HTTP.
@@ -141,18 +153,20 @@ def inject_latency(
         "inject latency",
         "action",
         configuration,
-        {"service": service, "delay": delay, "jitter": jitter, "source": source, "duration": duration},
+        {"service": service, "delay": delay, "jitter": jitter, "source": source, "duration": duration, "force": force},
     )
 
 
 def inject_cert_expired(
-    service: str, *, duration: str | float | None = None, configuration: Configuration = None
+    service: str, *, duration: str | float | None = None, force: bool | None = None, configuration: Configuration = None
 ) -> Any:
     """Let the sidecar of a service serve a certificate that is not valid.
 
     Answers: the fault.
     """
-    return carry_out("inject cert-expired", "action", configuration, {"service": service, "duration": duration})
+    return carry_out(
+        "inject cert-expired", "action", configuration, {"service": service, "duration": duration, "force": force}
+    )
 
 
 def inject_clear(*, fault: str | None = None, configuration: Configuration = None) -> Any:

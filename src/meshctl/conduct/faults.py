@@ -6,6 +6,7 @@ has a deadline of its own, so that one is over even when nobody is left to run t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,6 @@ Doer = Callable[["MeshClient", Arguments], Awaitable[Value]]
 
 async def inject_fault(client: MeshClient, arguments: Arguments) -> Value:
     """A fault on requests. What the experiment says is what is wanted, so nobody is asked whether it is."""
-    header = str(arguments.get("header", ""))
-    name, colon, value = header.partition(":")
     request = InjectRequest(
         service=str(arguments["service"]),
         delay=_seconds(arguments, "delay"),
@@ -43,8 +42,10 @@ async def inject_fault(client: MeshClient, arguments: Arguments) -> Value:
         instance=str(arguments.get("instance", "")),
         path=str(arguments.get("path", "")),
         methods=[str(arguments["method"]).upper()] if "method" in arguments else [],
-        headers={name.strip(): value.strip() if colon else None} if header else {},
+        headers=_read_header(str(arguments.get("header", ""))),
+        health_checks=bool(arguments.get("health_checks", False)),
         duration=_seconds(arguments, "duration"),
+        force=bool(arguments.get("force", False)),
         confirmed=True,
         author=author_of("experiment"),
         reason=REASON,
@@ -87,6 +88,7 @@ def _make(kind: DisturbanceKind, target: str) -> Doer:
             delay_ms=float(arguments.get("delay", 0.0)) * 1000,
             jitter_ms=float(arguments.get("jitter", 0.0)) * 1000,
             duration=float(arguments.get("duration", 300.0)),
+            force=bool(arguments.get("force", False)),
             author=author_of("experiment"),
             reason=REASON,
         )
@@ -94,6 +96,12 @@ def _make(kind: DisturbanceKind, target: str) -> Doer:
         return {"id": result.id, "message": result.message, "instances": list[Value](result.instances)}
 
     return disturb
+
+
+def _read_header(text: str) -> dict[str, str | None]:
+    # As on the command line, or as HTTP writes one.
+    name, *value = (part.strip() for part in re.split("[=:]", text, maxsplit=1))
+    return {name: value[0] if value else None} if name else {}
 
 
 def _seconds(arguments: Arguments, name: str) -> str:

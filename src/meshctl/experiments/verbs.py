@@ -65,6 +65,7 @@ _DURATION = _key("duration", Duration(), "When it ends by itself, whatever happe
 _TARGET = _key(
     "target", Text(what="a service or an instance"), "The service, all its instances, or one.", required=True
 )
+_FORCE = _key("force", Boolean(), "Even while a rollout of the service is under way.")
 
 _FAULT = (
     _SERVICE,
@@ -82,9 +83,11 @@ _FAULT = (
     _key("instance", Text(what="the id of an instance"), "Only this instance."),
     _key("path", Text(what="a path"), "Only paths that begin so."),
     _key("method", Text(what="an HTTP method"), "Only this method."),
-    _key("header", Text(what="`name: value`"), "Only requests with this header."),
+    _key("header", Text(what="`name=value`, or a name"), "Only requests with this header."),
+    _key("health_checks", Boolean(), "Whether requests to paths of health checks are hit too."),
     _key("side", Choice(values=("callee", "caller")), "Which sidecar does it.", "callee"),
     _DURATION,
+    _FORCE,
 )
 
 _REQUEST = (
@@ -113,20 +116,22 @@ def _verb(name: str, kind: Kind, doc: str, keys: tuple[Key, ...], answer: str = 
 
 VERBS: tuple[Verb, ...] = (
     _verb("inject fault", "action", "Delay, abort, throttle or cut requests to a service.", _FAULT, "the fault"),
-    _verb("inject kill", "action", "Kill instances; they are started again.", (_TARGET,), "the instances"),
-    _verb("inject pause", "action", "Stop instances in their tracks (SIGSTOP).", (_TARGET, _DURATION), "the fault"),
+    _verb("inject kill", "action", "Kill instances; they are started again.", (_TARGET, _FORCE), "the instances"),
+    _verb(
+        "inject pause", "action", "Stop instances in their tracks (SIGSTOP).", (_TARGET, _DURATION, _FORCE), "the fault"
+    ),
     _verb(
         "inject cpu",
         "action",
         "Take processor time from instances.",
-        (_TARGET, _key("percent", Percentage(), "How much of it.", 80.0), _DURATION),
+        (_TARGET, _key("percent", Percentage(), "How much of it.", 80.0), _DURATION, _FORCE),
         "the fault",
     ),
     _verb(
         "inject exit",
         "action",
         "Let instances end by themselves (SIGTERM) though nobody expects it; they are started again.",
-        (_TARGET,),
+        (_TARGET, _FORCE),
         "the instances",
     ),
     _verb(
@@ -138,6 +143,7 @@ VERBS: tuple[Verb, ...] = (
             _key("service", SERVICE, "The other.", required=True),
             _key("one_way", Boolean(), "Whether only requests from the first to the second are cut."),
             _DURATION,
+            _FORCE,
         ),
         "the fault",
     ),
@@ -151,6 +157,7 @@ VERBS: tuple[Verb, ...] = (
             _key("jitter", Duration(zero=True), "How far from that it may be."),
             _key("source", SERVICE, "Only for this caller."),
             _DURATION,
+            _FORCE,
         ),
         "the fault",
     ),
@@ -158,7 +165,7 @@ VERBS: tuple[Verb, ...] = (
         "inject cert-expired",
         "action",
         "Let the sidecar of a service serve a certificate that is not valid.",
-        (_SERVICE, _DURATION),
+        (_SERVICE, _DURATION, _FORCE),
         "the fault",
     ),
     _verb(
