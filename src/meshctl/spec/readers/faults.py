@@ -66,14 +66,14 @@ def read_fault(name: str, node: Node, where: Where, report: Report) -> Fault | N
 
 
 def parse_rate(text: str) -> int:
-    """KiB a second, at least 1, from ``10KB/s``, ``512KiB/s`` or ``1.5MB/s``. Raises ValueError."""
+    """KiB a second, at least 1, from ``10KB/s``, ``512KiB/s`` or ``1.5MB/s``. Raises ValueError: what it must be."""
     match = _RATE.fullmatch(text.strip())
     if match is None:
-        raise ValueError("not a rate")
+        raise ValueError("a rate")
     kib = float(match[1]) * _BYTES[match[2].upper()] / _KIB
     # Envoy counts in KiB; what is asked for in KB is met to within half of one.
     if not 0.5 <= kib <= _MOST_KIB:
-        raise ValueError("not between 1KiB/s and 1000MiB/s")
+        raise ValueError("between 1KiB/s and 1000MiB/s")
     return max(1, round(kib))
 
 
@@ -84,7 +84,7 @@ def _read_rate(fields: Fields) -> int:
     try:
         return parse_rate(text)
     except ValueError as error:
-        message = f"`rate` must be a rate, not {quote(text)}: {error}"
+        message = f"`rate` must be {error}, not {quote(text)}"
         fields.report.add("bad-number", message, fields.place("rate"), "write `10KB/s`, `512KiB/s` or `1MB/s`")
         return 0
 
