@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -182,15 +179,14 @@ def test_only_what_concerns_the_service_is_told_while_it_starts() -> None:
     assert describe_waiting(status, "b") == ""
 
 
-def test_versions_are_completed(folder: Path) -> None:
+def test_versions_are_completed(folder: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "mesh.yaml").write_text("services: {shop: {command: x, versions: {v1: {}, v2: {}, v3: {}}}}")
+    monkeypatch.setenv("_MESHCTL_COMPLETE", "complete_bash")
 
     def complete(line: str) -> list[str]:
-        words = line.split(" ")
-        environ = {**os.environ, "_MESHCTL_COMPLETE": "complete_bash", "COMP_WORDS": line}
-        environ["COMP_CWORD"] = str(len(words) - 1)
-        code = "from meshctl.cli.app import run; run([])"
-        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+        done = run_cli()
         assert done.stderr == ""
         return done.stdout.split()
 

@@ -357,7 +357,7 @@ while True:
 
 def test_killed_at_any_instant_it_opens_with_a_root_that_signs(directory: Path) -> None:
     now = NOW
-    for round_ in range(12):
+    for round_ in range(8):
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, str(directory), str(now)], stdout=subprocess.PIPE, text=True
         ) as writer:

@@ -162,5 +162,5 @@ class Stream(RuleBasedStateMachine):
         assert describe(self.session).state == ("rejected" if rejected else "synced")
 
 
-Stream.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
+Stream.TestCase.settings = settings(max_examples=75, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
 TestStream = Stream.TestCase

@@ -247,7 +247,10 @@ async def test_clearing_what_is_not_on_says_what_is(world: ControlWorld) -> None
 # --------------------------------------------------------------------------------------------------------- requests
 
 
-async def test_a_fault_on_requests_is_published_to_those_it_concerns_and_renewed(world: ControlWorld) -> None:
+async def test_a_fault_on_requests_is_published_to_those_it_concerns_and_renewed(
+    world: ControlWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshctl.control.request_faults.RENEW_EVERY", 0.05)
     async with running(world) as plane:
         done = await plane.faults.inject(ask(percent=20, callers=["web"]))
         assert done.fault is not None

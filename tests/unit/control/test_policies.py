@@ -479,8 +479,11 @@ def refuse_faster(world: World) -> None:
     world.sidecars.stubborn["front"] = world.sidecars.snapshots["front"].version
 
 
-async def test_a_listener_that_is_refused_after_a_restart_is_no_reason_to_undo_a_policy(world: World) -> None:
+async def test_a_listener_that_is_refused_after_a_restart_is_no_reason_to_undo_a_policy(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its port may have been taken; policies never change listeners."""
+    monkeypatch.setattr("meshctl.control.policy_changer._RESUME_AGAIN", 0.05)
     async with world.running() as plane:
         await bring_up(world, plane)
         refuse_faster(world)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.topologies import GOLDEN, find_problems, make_source
 
@@ -232,6 +233,11 @@ def _without(path: tuple[str, ...]) -> str:
     return yaml.safe_dump(document)
 
 
+@functools.cache
+def _load_everything() -> Mesh:
+    return load_one(EVERYTHING)
+
+
 # These are what the built-in value or a wider key says too, so that taking them away changes nothing.
 _NO_CHANGE = {
     ("services", "web", "protocol"),
@@ -250,7 +256,7 @@ _NO_CHANGE = {
     ids=".".join,
 )
 def test_every_key_of_the_file_with_everything_counts(path: tuple[str, ...]) -> None:
-    whole = load_one(EVERYTHING)
+    whole = _load_everything()
     try:
         changed = load(make_source(EVERYTHING, _without(path)))
     except InvalidTopology:
@@ -303,14 +309,14 @@ YAML_PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.one_of(st.text(max_size=200), st.lists(YAML_PIECES, max_size=40).map("".join)))
 def test_any_text_is_a_mesh_or_problems(text: str) -> None:
     for source in (make_source(text), make_source(WEB, text)):
         assert isinstance(find_problems(source), list)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_valid_file_changed_anywhere_is_a_mesh_or_problems(data: st.DataObject) -> None:
     lines = EVERYTHING.split("\n")
