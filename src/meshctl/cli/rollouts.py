@@ -229,15 +229,24 @@ def rollback(
 def retry(
     ctx: typer.Context,
     service: ServiceArgument,
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="[VERSION]",
+            autocompletion=complete_versions,
+            show_default=False,
+            help="Which version's; that of the last rollout when none is named.",
+        ),
+    ] = "",
     *,
     reason: ReasonOption = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show how it goes until it ends.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Begin the last rollout of a service anew, with its settings, though the version was rolled back."""
+    """Begin the last rollout of a service, or of a version, anew, with its settings, though it was rolled back."""
     from meshctl.wire.rollouts import ChangeRequest  # noqa: PLC0415 - loaded when it is sent
 
-    request = ChangeRequest(service=service, author=author_of("canary retry"), reason=reason)
+    request = ChangeRequest(service=service, version=version, author=author_of("canary retry"), reason=reason)
     found = _begin(ctx, service, lambda client: client.rollouts.retry(request))
     _tell_begun(ctx, found, watch=watch, output=output)
 

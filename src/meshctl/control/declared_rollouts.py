@@ -93,7 +93,7 @@ class DeclaredRollouts:
             if tried is not None and tried.phase != "failed":
                 again = f"meshctl canary start {name} {declared}"
                 if tried.phase == "rolled_back":
-                    again = f"meshctl canary retry {name}"
+                    again = self._rollouts.how_to_retry(tried)
                 state = tried.phase.replace("_", " ")
                 yield f"{declared} is not rolled out: as it is now it was {state} once (rollout {tried.number})"
                 yield f"`{again}` does it all the same"

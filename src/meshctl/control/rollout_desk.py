@@ -126,8 +126,10 @@ class RolloutDesk:
         return self._tell(await self._rollouts.rollback(request.service, author=request.author, reason=request.reason))
 
     async def retry(self, request: ChangeRequest) -> RolloutStatus:
-        """Begin the newest rollout anew."""
-        rollout = await self._rollouts.retry(request.service, author=request.author, reason=request.reason)
+        """Begin the newest rollout of the service, or of a version, anew."""
+        rollout = await self._rollouts.retry(
+            request.service, version=request.version, author=request.author, reason=request.reason
+        )
         return await self._first_step(rollout)
 
     def mark(self, services: Sequence[ServiceStatus]) -> Iterator[ServiceStatus]:

@@ -148,14 +148,23 @@ class Rollouts:
         asked = self._feed(self._find(service), RollBackAsked(author=author, reason=reason))
         return await self._in_effect(asked)
 
-    async def retry(self, service: str, *, author: str, reason: str = "") -> Rollout:
-        """Begin the service's last rollout anew, though its revision was rolled back. Raises as ``start``."""
+    async def retry(self, service: str, *, version: str = "", author: str, reason: str = "") -> Rollout:
+        """Begin the last rollout of a service, or of one of its versions, anew, though it was rolled back.
+
+        Raises as ``start``.
+        """
         find_service(self._engine, service)
         last = self._book.newest(service)
+        if version and (last is None or last.ended):
+            found = [each for each in self._book.all.values() if (each.service, each.version) == (service, version)]
+            last = found[-1] if found else None
         if last is None or not last.ended or last.phase == "promoted":
             if last is not None and not last.ended:
                 raise ConflictError(self._words(last), hint=_next_steps(last))
-            raise ConflictError(f"{service} has no rollout to retry", hint=f"meshctl canary start {service} VERSION")
+            of = f" of {version}" if version else ""
+            raise ConflictError(
+                f"{service} has no rollout{of} to retry", hint=f"meshctl canary start {service} VERSION"
+            )
         return self._begin(
             service, last.version, last.settings, author=author, reason=reason, replace=False, force=False, again=True
         )
@@ -205,6 +214,12 @@ class Rollouts:
         """The newest rollout of a version as it is at a revision; None when it was never rolled out."""
         wanted, found = (service, version, revision), reversed(list(self._book.all.values()))
         return next((each for each in found if (each.service, each.version, each.revision) == wanted), None)
+
+    def how_to_retry(self, rollout: Rollout) -> str:
+        """The command that begins a rollout that has ended anew; it names the version where that is not the last."""
+        newest = self._book.newest(rollout.service)
+        named = newest is not None and newest.version != rollout.version
+        return f"meshctl canary retry {rollout.service}{f' {rollout.version}' if named else ''}"
 
     def describe(self, service: str) -> str:
         """A sentence on the rollout of a service that is under way; empty when none is."""
@@ -315,7 +330,7 @@ class Rollouts:
         if tried is not None and tried.phase == "rolled_back":
             raise ConflictError(
                 f"this {version} of {service} was rolled back (rollout {tried.number}): {tried.why}",
-                hint=f"change the version, or try the same again: meshctl canary retry {service}",
+                hint=f"change the version, or try the same again: {self.how_to_retry(tried)}",
             )
 
     def _feed(self, rollout: Rollout, event: Event) -> Rollout:

@@ -70,9 +70,13 @@ class StartRequest(Shape, frozen=True, kw_only=True):
 
 
 class ChangeRequest(Shape, frozen=True, kw_only=True):
-    """Pause, resume, promote, roll back or retry the rollout of a service; ``full`` promotes to all of the traffic."""
+    """Pause, resume, promote, roll back or retry the rollout of a service.
+
+    ``full`` promotes to all of the traffic; ``version`` retries the last rollout of that version.
+    """
 
     service: str
+    version: str = ""
     author: str
     reason: str = ""
     full: bool = False

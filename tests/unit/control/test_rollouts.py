@@ -184,6 +184,21 @@ async def test_one_rollout_at_a_time_unless_it_takes_over(driver: Driver) -> Non
     assert (first.phase, first.why) == ("cancelled", "replaced by rollout 2 to v2")
 
 
+async def test_a_version_that_was_rolled_back_before_another_can_be_tried_again(driver: Driver) -> None:
+    await driver.start()
+    await driver.rollouts.rollback("shop", author="ann")
+    await driver.rollouts.start("shop", "v3", QUICK, author="ann@canary start")
+    await driver.rollouts.rollback("shop", author="ann")
+    with pytest.raises(ConflictError, match=r"was rolled back \(rollout 1\)") as latched:
+        await driver.start()
+    assert latched.value.hint.endswith("meshctl canary retry shop v2")
+    rollout = await driver.rollouts.retry("shop", version="v2", author="ann")
+    assert (rollout.number, rollout.version) == (3, "v2")
+    await driver.rollouts.rollback("shop", author="ann")
+    with pytest.raises(ConflictError, match="shop has no rollout of v1 to retry"):
+        await driver.rollouts.retry("shop", version="v1", author="ann")
+
+
 async def test_by_hand(driver: Driver) -> None:
     await driver.start()
     paused = await driver.rollouts.pause("shop", author="ann", reason="lunch")
