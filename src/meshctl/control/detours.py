@@ -104,8 +104,13 @@ class Detours:
 
         while not is_over():
             await self._engine.wait_for(lambda: is_over() or bool(self._missing(fault)))
-            if not is_over() and await self._extend(fault):
-                await self._publish(fault)
+            try:
+                if not is_over() and await self._extend(fault):
+                    await self._publish(fault)
+            except MeshctlError as error:
+                message = f"{fault.subject}: fault {fault.id} does not hold for what is new: {error}"
+                self._engine.parts.events.add("fault.stuck", fault.subject, message, "error")
+                return
 
     async def _extend(self, fault: FaultRecord) -> bool:
         """Start a relay for the instances that have none; False when all have one."""

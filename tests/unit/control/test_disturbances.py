@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sys
@@ -215,6 +216,19 @@ async def test_an_instance_that_comes_meanwhile_is_led_elsewhere_too(world: Cont
     await clear(plane)
     assert {("relay.cut", signal.SIGTERM), ("relay.cut.2", signal.SIGTERM)} <= set(world.machine.signals)
     assert list(Path(world.engine.parts.paths.runtime).glob("relay.*")) == []
+
+
+async def test_it_is_told_when_a_fault_does_not_hold_for_a_new_instance(
+    world: ControlWorld, plane: ControlPlane
+) -> None:
+    run_relays(world)
+    await plane.disturbances.disturb(ask("latency", "shop", delay_ms=5, source="front", name="far", duration=600))
+    world.machine.commands = {name: it for name, it in (world.machine.commands or {}).items() if name != sys.executable}
+    await plane.instances.scale(ScaleRequest(service="shop", version="v1", replicas=3))
+    words = "fault far does not hold for what is new: command not found"
+    while not any(words in line for line in await world.event_lines()):
+        await asyncio.sleep(0.01)
+    assert ("front", "shop-v1-1") in world.engine.plan_detours()
 
 
 async def test_open_connections_of_plain_tcp_are_cut_off(world: ControlWorld) -> None:
