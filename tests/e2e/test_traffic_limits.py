@@ -279,19 +279,24 @@ def test_more_requests_than_the_cap_are_refused_at_once_and_told_why(world: Map)
 def test_where_a_connection_carries_one_request_others_wait_for_it_and_no_more_than_may(world: Map) -> None:
     port, cluster = world.upstream("a", "outer"), "cluster.external/outer"
     answers: list[Answer] = []
-    threads = [threading.Thread(target=lambda: answers.append(ask(port))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    first, second = (threading.Thread(target=lambda: answers.append(ask(port))) for _ in range(2))
+
+    def gauges() -> tuple[int, int]:
+        found = world.stats("a", f"{cluster}.upstream_rq_(pending_)?active$")
+        return found[f"{cluster}.upstream_rq_active"], found[f"{cluster}.upstream_rq_pending_active"]
+
     try:
-        # The first one waits, too, until it has its connection: then it is active.
-        active, pending = (f"{cluster}.upstream_rq_{gauge}" for gauge in ("active", "pending_active"))
-        both = f"{cluster}.upstream_rq_(pending_)?active$"
-        wait_until(lambda: world.stats("a", both) == {active: 1, pending: 1}, "one is under way, and one waits")
+        first.start()
+        # Until it has its connection, the first one waits itself, and another one would be refused.
+        wait_until(lambda: gauges() == (1, 0), "one is under way")
+        second.start()
+        wait_until(lambda: gauges() == (1, 1), "one is under way, and one waits")
         refused = ask(port)
     finally:
         LET_GO.set()
-        for thread in threads:
-            thread.join()
+        for thread in (first, second):
+            if thread.is_alive():
+                thread.join()
     assert (refused.status, refused.headers["x-meshctl-overloaded"]) == (503, "limits")
     assert [answer.status for answer in answers] == [200, 200]
     connections = f"{cluster}.upstream_cx_total"
