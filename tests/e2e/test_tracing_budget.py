@@ -34,7 +34,9 @@ def test_beyond_the_budget_a_share_is_recorded_and_the_death_of_the_control_plan
     port = read_map(mesh).upstream("a", "flaky")
     with Load(port, "/any", clients=2) as load:
         load.wait_for_more(20)
-        endpoint, batches = urlsplit(listing(mesh)["endpoint"]).port, count()
+        batches = count()
+        # It is opened within a second of the mesh.
+        endpoint = urlsplit(wait_until(lambda: listing(mesh)["endpoint"], "a port for spans")).port
         assert endpoint is not None
 
         def send_spans() -> list[str]:
