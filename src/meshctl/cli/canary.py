@@ -12,9 +12,10 @@ import typer
 
 from meshctl.cli.complete import complete_services, complete_versions, complete_weights
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, example, parse_duration
-from meshctl.cli.policies import BaseOption, ReasonOption, author_of
+from meshctl.cli.policies import BaseOption, ReasonOption
 from meshctl.cli.project import Screen, ask, find_project, make_screen
 from meshctl.cli.wording import count_nouns, describe_applied, describe_duration
+from meshctl.client.author import author_of
 from meshctl.errors import UsageError
 
 if TYPE_CHECKING:

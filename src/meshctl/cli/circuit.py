@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -11,6 +10,7 @@ from meshctl.cli.complete import complete_services
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, example
 from meshctl.cli.project import ask, find_project, make_screen
 from meshctl.cli.wording import print_applied
+from meshctl.client.author import author_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,6 +152,6 @@ def _force(
     from meshctl.wire.circuits import ForceRequest  # noqa: PLC0415 - loaded when it is sent
 
     verb = {"open": "open", "closed": "close", "auto": "auto"}[forced]
-    request = ForceRequest(service=service, forced=forced, author=f"{getpass.getuser()}@circuit {verb}", reason=reason)
+    request = ForceRequest(service=service, forced=forced, author=author_of(f"circuit {verb}"), reason=reason)
     result = ask(find_project(ctx), lambda client: client.circuits.force(request))
     print_applied(make_screen(ctx), result, output=output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ from meshctl.cli.complete import complete_called, complete_services, complete_ta
 from meshctl.cli.options import Output, OutputOption, example, parse_duration
 from meshctl.cli.project import ask, find_project, make_screen
 from meshctl.cli.wording import count_nouns, describe_duration
+from meshctl.client.author import author_of
 
 if TYPE_CHECKING:
     from meshctl.wire.disturbances import DisturbanceKind, DisturbResult
@@ -252,7 +252,7 @@ def _disturb(
         jitter_ms=jitter_ms,
         duration=parse_duration(duration, option="--for"),
         name=name,
-        author=f"{getpass.getuser()}@inject {kind}",
+        author=author_of(f"inject {kind}"),
         reason=reason,
         force=force,
     )

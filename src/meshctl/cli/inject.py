@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from meshctl.cli.errors import FAILED
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, example, parse_duration
 from meshctl.cli.project import ask, find_project, make_screen
 from meshctl.cli.wording import count_nouns, describe_duration
+from meshctl.client.author import author_of
 from meshctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def inject_fault(
         force=force,
         confirmed=yes,
         dry_run=dry_run,
-        author=f"{getpass.getuser()}@inject fault",
+        author=author_of("inject fault"),
         reason=reason,
     )
     print_injected(ctx, _send(ctx, request), output=output)
@@ -322,7 +322,7 @@ def clear_faults(
 
     if bool(ids) == every:
         raise UsageError("name the faults to end, or --all", hint="`meshctl inject list` shows them")
-    request = ClearRequest(ids=list(ids or ()), author=f"{getpass.getuser()}@inject clear")
+    request = ClearRequest(ids=list(ids or ()), author=author_of("inject clear"))
     result = ask(find_project(ctx), lambda client: client.faults.clear(request))
     if output is Output.JSON:
         print_json(encode(result))

@@ -5,7 +5,6 @@ Each asks for the revision in force first and names it in its request, so that o
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -18,6 +17,7 @@ from meshctl.cli.errors import INTERRUPTED, InvalidFiles
 from meshctl.cli.options import PANEL_CHANGE, Output, OutputOption, example
 from meshctl.cli.project import STDIN, Project, Screen, ask, find_project, make_screen, read_source
 from meshctl.cli.wording import count_nouns, describe_applied, describe_duration
+from meshctl.client.author import author_of
 from meshctl.errors import InvalidTopology, UsageError
 
 if TYPE_CHECKING:
@@ -193,15 +193,6 @@ def shape_files(source: TopologySource) -> list[SourceFileShape]:
     from meshctl.wire.models import SourceFileShape as File  # noqa: PLC0415 - loaded when it is sent
 
     return [File(path=f.path, directory=f.directory, text=f.text) for f in source.files]
-
-
-def author_of(command: str) -> str:
-    """Who gives a command: ``ann@apply``."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no name for this user id, as in some containers
-        user = "somebody"
-    return f"{user}@{command}"
 
 
 def print_result(screen: Screen, result: PolicyResult, *, output: Output, dry_run: bool = False) -> None:

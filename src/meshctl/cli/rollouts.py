@@ -10,8 +10,9 @@ import typer
 from meshctl.cli.canary import ServiceArgument
 from meshctl.cli.complete import complete_services, complete_versions
 from meshctl.cli.options import Output, OutputOption, example, parse_duration
-from meshctl.cli.policies import ReasonOption, author_of
+from meshctl.cli.policies import ReasonOption
 from meshctl.cli.project import Screen, ask, find_project, make_screen
+from meshctl.client.author import author_of
 from meshctl.errors import UsageError
 
 if TYPE_CHECKING:

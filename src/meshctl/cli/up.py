@@ -19,10 +19,11 @@ from meshctl.cli.interrupts import Interrupted, Interrupts
 from meshctl.cli.lines import LineWriter
 from meshctl.cli.news import News
 from meshctl.cli.options import PANEL_RUN, FileOption, ServicesArgument, example, parse_duration
-from meshctl.cli.policies import author_of, shape_files
+from meshctl.cli.policies import shape_files
 from meshctl.cli.progress import describe_ready, list_names, print_failures, read_last_event, show_progress
 from meshctl.cli.project import Project, Screen, connect, find_project, load_mesh, make_screen, read_source
 from meshctl.cli.render import read_clock
+from meshctl.client.author import author_of
 from meshctl.errors import MeshctlError, WaitTimeoutError
 from meshctl.ports import TopologySource
 from meshctl.wire.models import ReadyResult, UpRequest

@@ -5,13 +5,13 @@ Enters: arguments that were checked.  Leaves: what changed, in words. Each retur
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from meshctl.client.author import author_of
 from meshctl.errors import InvalidTopology, UsageError
 from meshctl.spec.load import find_variables
 from meshctl.spec.render import Value
@@ -27,15 +27,6 @@ Arguments = Mapping[str, Any]
 Action = Callable[["MeshClient", Arguments], Awaitable[Value]]
 
 REASON = "experiment"
-
-
-def author_of(command: str) -> str:
-    """Who changes something: ``ann@experiment``."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no name for this user id, as in some containers
-        user = "somebody"
-    return f"{user}@{command}"
 
 
 async def apply(client: MeshClient, arguments: Arguments) -> Value:

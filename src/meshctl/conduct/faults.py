@@ -10,7 +10,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from meshctl.conduct.change import REASON, author_of
+from meshctl.client.author import author_of
+from meshctl.conduct.change import REASON
 from meshctl.spec.render import Value
 from meshctl.spec.values import format_duration
 from meshctl.wire.disturbances import DisturbanceKind, DisturbRequest
