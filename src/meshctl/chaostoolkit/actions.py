@@ -43,28 +43,26 @@ def inject_fault(
         "inject fault",
         "action",
         configuration,
-        {
-            "service": service,
-            "delay": delay,
-            "jitter": jitter,
-            "abort": abort,
-            "grpc_status": grpc_status,
-            "percent": percent,
-            "exclusive": exclusive,
-            "rate": rate,
-            "reset": reset,
-            "blackhole": blackhole,
-            "source": source,
-            "version": version,
-            "instance": instance,
-            "path": path,
-            "method": method,
-            "header": header,
-            "health_checks": health_checks,
-            "side": side,
-            "duration": duration,
-            "force": force,
-        },
+        service=service,
+        delay=delay,
+        jitter=jitter,
+        abort=abort,
+        grpc_status=grpc_status,
+        percent=percent,
+        exclusive=exclusive,
+        rate=rate,
+        reset=reset,
+        blackhole=blackhole,
+        source=source,
+        version=version,
+        instance=instance,
+        path=path,
+        method=method,
+        header=header,
+        health_checks=health_checks,
+        side=side,
+        duration=duration,
+        force=force,
     )
 
 
@@ -73,7 +71,7 @@ def inject_kill(target: str, *, force: bool | None = None, configuration: Config
 
     Answers: the instances.
     """
-    return carry_out("inject kill", "action", configuration, {"target": target, "force": force})
+    return carry_out("inject kill", "action", configuration, target=target, force=force)
 
 
 def inject_pause(
@@ -83,7 +81,7 @@ def inject_pause(
 
     Answers: the fault.
     """
-    return carry_out("inject pause", "action", configuration, {"target": target, "duration": duration, "force": force})
+    return carry_out("inject pause", "action", configuration, target=target, duration=duration, force=force)
 
 
 def inject_cpu(
@@ -99,10 +97,7 @@ def inject_cpu(
     Answers: the fault.
     """
     return carry_out(
-        "inject cpu",
-        "action",
-        configuration,
-        {"target": target, "percent": percent, "duration": duration, "force": force},
+        "inject cpu", "action", configuration, target=target, percent=percent, duration=duration, force=force
     )
 
 
@@ -111,7 +106,7 @@ def inject_exit(target: str, *, force: bool | None = None, configuration: Config
 
     Answers: the instances.
     """
-    return carry_out("inject exit", "action", configuration, {"target": target, "force": force})
+    return carry_out("inject exit", "action", configuration, target=target, force=force)
 
 
 def inject_partition(
@@ -131,7 +126,11 @@ def inject_partition(
         "inject partition",
         "action",
         configuration,
-        {"source": source, "service": service, "one_way": one_way, "duration": duration, "force": force},
+        source=source,
+        service=service,
+        one_way=one_way,
+        duration=duration,
+        force=force,
     )
 
 
@@ -153,7 +152,12 @@ def inject_latency(
         "inject latency",
         "action",
         configuration,
-        {"service": service, "delay": delay, "jitter": jitter, "source": source, "duration": duration, "force": force},
+        service=service,
+        delay=delay,
+        jitter=jitter,
+        source=source,
+        duration=duration,
+        force=force,
     )
 
 
@@ -164,9 +168,7 @@ def inject_cert_expired(
 
     Answers: the fault.
     """
-    return carry_out(
-        "inject cert-expired", "action", configuration, {"service": service, "duration": duration, "force": force}
-    )
+    return carry_out("inject cert-expired", "action", configuration, service=service, duration=duration, force=force)
 
 
 def inject_clear(*, fault: str | None = None, configuration: Configuration = None) -> Any:
@@ -174,7 +176,7 @@ def inject_clear(*, fault: str | None = None, configuration: Configuration = Non
 
     Answers: how many were ended.
     """
-    return carry_out("inject clear", "action", configuration, {"fault": fault})
+    return carry_out("inject clear", "action", configuration, fault=fault)
 
 
 def load(
@@ -198,17 +200,15 @@ def load(
         "load",
         "action",
         configuration,
-        {
-            "service": service,
-            "path": path,
-            "method": method,
-            "headers": headers,
-            "body": body,
-            "source": source,
-            "timeout": timeout,
-            "rps": rps,
-            "duration": duration,
-        },
+        service=service,
+        path=path,
+        method=method,
+        headers=headers,
+        body=body,
+        source=source,
+        timeout=timeout,
+        rps=rps,
+        duration=duration,
     )
 
 
@@ -217,7 +217,7 @@ def canary_shift(service: str, weights: Mapping[str, Any], *, configuration: Con
 
     Answers: what changed.
     """
-    return carry_out("canary shift", "action", configuration, {"service": service, "weights": weights})
+    return carry_out("canary shift", "action", configuration, service=service, weights=weights)
 
 
 def apply(
@@ -227,7 +227,7 @@ def apply(
 
     Answers: what changed.
     """
-    return carry_out("apply", "action", configuration, {"policies": policies, "file": file})
+    return carry_out("apply", "action", configuration, policies=policies, file=file)
 
 
 def delete(owner: str, kind: str, *, configuration: Configuration = None) -> Any:
@@ -235,7 +235,7 @@ def delete(owner: str, kind: str, *, configuration: Configuration = None) -> Any
 
     Answers: what changed.
     """
-    return carry_out("delete", "action", configuration, {"owner": owner, "kind": kind})
+    return carry_out("delete", "action", configuration, owner=owner, kind=kind)
 
 
 def rollback(*, revision: int | None = None, configuration: Configuration = None) -> Any:
@@ -243,7 +243,7 @@ def rollback(*, revision: int | None = None, configuration: Configuration = None
 
     Answers: what changed.
     """
-    return carry_out("rollback", "action", configuration, {"revision": revision})
+    return carry_out("rollback", "action", configuration, revision=revision)
 
 
 def circuit_open(service: str, *, configuration: Configuration = None) -> Any:
@@ -251,7 +251,7 @@ def circuit_open(service: str, *, configuration: Configuration = None) -> Any:
 
     Answers: what changed.
     """
-    return carry_out("circuit open", "action", configuration, {"service": service})
+    return carry_out("circuit open", "action", configuration, service=service)
 
 
 def circuit_close(service: str, *, configuration: Configuration = None) -> Any:
@@ -259,7 +259,7 @@ def circuit_close(service: str, *, configuration: Configuration = None) -> Any:
 
     Answers: what changed.
     """
-    return carry_out("circuit close", "action", configuration, {"service": service})
+    return carry_out("circuit close", "action", configuration, service=service)
 
 
 def circuit_auto(service: str, *, configuration: Configuration = None) -> Any:
@@ -267,7 +267,7 @@ def circuit_auto(service: str, *, configuration: Configuration = None) -> Any:
 
     Answers: what changed.
     """
-    return carry_out("circuit auto", "action", configuration, {"service": service})
+    return carry_out("circuit auto", "action", configuration, service=service)
 
 
 def scale(service: str, replicas: int, *, version: str | None = None, configuration: Configuration = None) -> Any:
@@ -275,7 +275,7 @@ def scale(service: str, replicas: int, *, version: str | None = None, configurat
 
     Answers: what changed.
     """
-    return carry_out("scale", "action", configuration, {"service": service, "replicas": replicas, "version": version})
+    return carry_out("scale", "action", configuration, service=service, replicas=replicas, version=version)
 
 
 def restart(*, targets: list[str] | None = None, configuration: Configuration = None) -> Any:
@@ -283,4 +283,4 @@ def restart(*, targets: list[str] | None = None, configuration: Configuration = 
 
     Answers: what changed.
     """
-    return carry_out("restart", "action", configuration, {"targets": targets})
+    return carry_out("restart", "action", configuration, targets=targets)

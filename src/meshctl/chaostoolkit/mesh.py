@@ -23,8 +23,11 @@ Configuration = Mapping[str, Any] | None
 _MARKS = ("mesh.yaml", "mesh.yml", ".meshctl")
 
 
-def carry_out(verb: str, kind: Kind, configuration: Configuration, arguments: Mapping[str, Any]) -> Any:
-    """Do it and wait for it. Raises a leaf of MeshctlError, whose text says what is wrong and what to do."""
+def carry_out(verb: str, kind: Kind, configuration: Configuration, /, **arguments: Any) -> Any:
+    """Do it and wait for it; an argument that is None was not given.
+
+    Raises a leaf of MeshctlError, whose text says what is wrong and what to do.
+    """
     found = find_verb(verb, kind)
     assert found is not None, verb
     checked = convert_arguments(found, arguments)
@@ -55,8 +58,3 @@ def find_directory(configuration: Mapping[str, Any], environ: Mapping[str, str],
         if any((place / mark).exists() for mark in _MARKS):
             return str(place)
     raise NotRunningError(f"no mesh in {start} or above it", hint="set MESHCTL_DIR, or run `chaos` in its folder")
-
-
-def read_figure(verb: str, configuration: Configuration, **arguments: str | float | None) -> Any:
-    """Carry out a probe of the traffic; raises what ``carry_out`` does."""
-    return carry_out(verb, "probe", configuration, arguments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from meshctl.chaostoolkit.mesh import Configuration, carry_out, read_figure
+from meshctl.chaostoolkit.mesh import Configuration, carry_out
 
 
 def call(
@@ -30,15 +30,13 @@ def call(
         "call",
         "probe",
         configuration,
-        {
-            "service": service,
-            "path": path,
-            "method": method,
-            "headers": headers,
-            "body": body,
-            "source": source,
-            "timeout": timeout,
-        },
+        service=service,
+        path=path,
+        method=method,
+        headers=headers,
+        body=body,
+        source=source,
+        timeout=timeout,
     )
 
 
@@ -63,17 +61,15 @@ def load(
         "load",
         "probe",
         configuration,
-        {
-            "service": service,
-            "path": path,
-            "method": method,
-            "headers": headers,
-            "body": body,
-            "source": source,
-            "timeout": timeout,
-            "rps": rps,
-            "duration": duration,
-        },
+        service=service,
+        path=path,
+        method=method,
+        headers=headers,
+        body=body,
+        source=source,
+        timeout=timeout,
+        rps=rps,
+        duration=duration,
     )
 
 
@@ -89,7 +85,7 @@ def success(
 
     Answers: 0 to 1; null without traffic.
     """
-    return read_figure("success", configuration, service=service, source=source, version=version, window=window)
+    return carry_out("success", "probe", configuration, service=service, source=source, version=version, window=window)
 
 
 def latency(
@@ -105,8 +101,9 @@ def latency(
 
     Answers: milliseconds; null without traffic.
     """
-    return read_figure(
+    return carry_out(
         "latency",
+        "probe",
         configuration,
         service=service,
         source=source,
@@ -128,7 +125,7 @@ def rate(
 
     Answers: requests a second.
     """
-    return read_figure("rate", configuration, service=service, source=source, version=version, window=window)
+    return carry_out("rate", "probe", configuration, service=service, source=source, version=version, window=window)
 
 
 def requests(
@@ -143,7 +140,7 @@ def requests(
 
     Answers: a number.
     """
-    return read_figure("requests", configuration, service=service, source=source, version=version, window=window)
+    return carry_out("requests", "probe", configuration, service=service, source=source, version=version, window=window)
 
 
 def failures(
@@ -158,7 +155,7 @@ def failures(
 
     Answers: a number.
     """
-    return read_figure("failures", configuration, service=service, source=source, version=version, window=window)
+    return carry_out("failures", "probe", configuration, service=service, source=source, version=version, window=window)
 
 
 def retries(
@@ -173,7 +170,7 @@ def retries(
 
     Answers: retries per request: 0 for none; null without traffic.
     """
-    return read_figure("retries", configuration, service=service, source=source, version=version, window=window)
+    return carry_out("retries", "probe", configuration, service=service, source=source, version=version, window=window)
 
 
 def tries(service: str, *, window: str | float | None = None, configuration: Configuration = None) -> Any:
@@ -181,7 +178,7 @@ def tries(service: str, *, window: str | float | None = None, configuration: Con
 
     Answers: a ratio; null without traffic at the gateway.
     """
-    return carry_out("tries", "probe", configuration, {"service": service, "window": window})
+    return carry_out("tries", "probe", configuration, service=service, window=window)
 
 
 def reasons(
@@ -196,7 +193,7 @@ def reasons(
 
     Answers: requests by flag.
     """
-    return read_figure("reasons", configuration, service=service, source=source, version=version, window=window)
+    return carry_out("reasons", "probe", configuration, service=service, source=source, version=version, window=window)
 
 
 def circuit_state(service: str, *, source: str | None = None, configuration: Configuration = None) -> Any:
@@ -204,7 +201,7 @@ def circuit_state(service: str, *, source: str | None = None, configuration: Con
 
     Answers: `closed`, `half_open` or `open`.
     """
-    return carry_out("circuit state", "probe", configuration, {"service": service, "source": source})
+    return carry_out("circuit state", "probe", configuration, service=service, source=source)
 
 
 def instances(service: str, *, version: str | None = None, configuration: Configuration = None) -> Any:
@@ -212,7 +209,7 @@ def instances(service: str, *, version: str | None = None, configuration: Config
 
     Answers: a number.
     """
-    return carry_out("instances", "probe", configuration, {"service": service, "version": version})
+    return carry_out("instances", "probe", configuration, service=service, version=version)
 
 
 def weights(service: str, *, configuration: Configuration = None) -> Any:
@@ -220,7 +217,7 @@ def weights(service: str, *, configuration: Configuration = None) -> Any:
 
     Answers: percent by version.
     """
-    return carry_out("weights", "probe", configuration, {"service": service})
+    return carry_out("weights", "probe", configuration, service=service)
 
 
 def faults(*, configuration: Configuration = None) -> Any:
@@ -228,4 +225,4 @@ def faults(*, configuration: Configuration = None) -> Any:
 
     Answers: a number.
     """
-    return carry_out("faults", "probe", configuration, {})
+    return carry_out("faults", "probe", configuration)
