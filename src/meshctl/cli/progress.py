@@ -18,6 +18,7 @@ from meshctl.cli.errors import print_failure
 from meshctl.cli.news import News
 from meshctl.cli.project import Screen
 from meshctl.cli.render import style_state
+from meshctl.cli.wording import count_nouns
 from meshctl.errors import MeshctlError
 from meshctl.wire.models import Event, MeshStatus, StartFailure
 
@@ -90,13 +91,9 @@ def describe_ready(status: MeshStatus, seconds: float) -> str:
     """One line for a mesh that is ready."""
     sidecars = sum(1 for service in status.services if service.sidecar is not None)
     sidecars += 1 if status.gateway is not None and status.gateway.sidecar is not None else 0
-    services = _count(len(status.services), "service")
+    services = count_nouns(len(status.services), "service")
     gateway = f"; gateway {status.gateway.url}" if status.gateway is not None else ""
-    return f"{status.mesh} is ready: {services}, {_count(sidecars, 'sidecar')} in sync, {seconds:.1f} s{gateway}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{status.mesh} is ready: {services}, {count_nouns(sidecars, 'sidecar')} in sync, {seconds:.1f} s{gateway}"
 
 
 class _Teller:

@@ -16,6 +16,7 @@ from meshctl.cli.options import PANEL_SEE, FileOnlyOption, Output, example, pars
 from meshctl.cli.project import Project, Screen, find_project, make_screen
 from meshctl.cli.render import print_json, print_line
 from meshctl.cli.requests import RequestLines, count_requests
+from meshctl.cli.wording import count_nouns
 from meshctl.errors import UsageError
 from meshctl.wire.models import encode
 from meshctl.wire.requests import Side, TapItem, TapSummary
@@ -181,7 +182,7 @@ def describe_summary(summary: TapSummary, shown: int) -> str:
 
 
 def _describe_begin(summary: TapSummary) -> str:
-    return f"tapping {summary.sidecars} sidecar{'' if summary.sidecars == 1 else 's'}; Ctrl+C ends it"
+    return f"tapping {count_nouns(summary.sidecars, 'sidecar')}; Ctrl+C ends it"
 
 
 def _read_side(text: str) -> Side:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -165,17 +165,7 @@ class RequestFaults:
             raise ConflictError(f"{seen.danger}: that wants a confirmation", hint="add --yes")
         start = self._engine.parts.clock.monotonic()
         record, acked = await self._register.inject(
-            FaultOrder(
-                kind=KIND,
-                subject=fault.service,
-                services=(fault.service,),
-                summary=describe_fault(fault),
-                detail=_encode(fault),
-                duration=fault.duration,
-                author=request.author,
-                reason=request.reason,
-                id=request.name,
-            )
+            _order(fault, request.name, author=request.author, reason=request.reason)
         )
         return self._tell(fault, seen, record, acked=acked, duration=self._engine.milliseconds_since(start))
 
@@ -217,19 +207,7 @@ class RequestFaults:
     async def _start(self, name: str, fault: Fault, mesh: Mesh) -> None:
         try:
             self._check_slots(fault, mesh)
-            await self._register.inject(
-                FaultOrder(
-                    kind=KIND,
-                    subject=fault.service,
-                    services=(fault.service,),
-                    summary=describe_fault(fault),
-                    detail=_encode(fault),
-                    duration=fault.duration,
-                    author="topology",
-                    id=name,
-                    origin="topology",
-                )
-            )
+            await self._register.inject(_order(fault, name, author="topology", origin="topology"))
         except MeshctlError as error:
             message = f"the fault {name} of the topology could not be made: {error}"
             self._engine.parts.events.add("fault.failed", fault.service, message, "error")
@@ -356,6 +334,23 @@ def _plainly(text: str) -> str:
     for key in FAULT.names:
         text = text.replace(f"`{key}`", f"--{key.replace('_', '-')}")
     return text
+
+
+def _order(
+    fault: Fault, name: str, *, author: str, reason: str = "", origin: Literal["command", "topology"] = "command"
+) -> FaultOrder:
+    return FaultOrder(
+        kind=KIND,
+        subject=fault.service,
+        services=(fault.service,),
+        summary=describe_fault(fault),
+        detail=_encode(fault),
+        duration=fault.duration,
+        author=author,
+        reason=reason,
+        id=name,
+        origin=origin,
+    )
 
 
 def _encode(fault: Fault) -> str:
