@@ -1,10 +1,15 @@
-"""A closed-loop HTTP/1.1 client: a number of connections, each with one request at a time."""
+"""A closed-loop HTTP/1.1 client: a number of connections, each with one request at a time; and what requests cost."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import psutil
+
+_CONNECTIONS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +55,22 @@ async def drive(
 
     await asyncio.gather(*(one() for _ in range(connections)))
     return Outcome(len(taken) - bad, bad, tuple(taken))
+
+
+def load(port: int, requests: int) -> None:
+    """Send so many requests, all of which must be answered with 200."""
+    outcome = asyncio.run(drive("127.0.0.1", port, requests=requests, connections=_CONNECTIONS))
+    assert outcome.bad == 0, f"{outcome.bad} requests failed"
+
+
+def measure_requests(port: int, pids: Iterable[int], requests: int) -> float:
+    """Seconds of CPU that these processes take for each of so many requests."""
+    pids = tuple(pids)
+    before = cpu_seconds(pids)
+    load(port, requests)
+    return (cpu_seconds(pids) - before) / requests
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Seconds of CPU that these processes have taken so far."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -65,3 +67,13 @@ def folder_for_mesh() -> Iterator[Path]:
                     timeout=60,
                     check=False,
                 )
+
+
+def post(admin_socket: str, path: str) -> None:
+    """Change something at the admin interface of a sidecar."""
+    connection = http.client.HTTPConnection("admin")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(admin_socket)
+    connection.request("POST", path)
+    connection.getresponse().read()
+    connection.close()

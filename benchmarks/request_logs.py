@@ -12,6 +12,8 @@ import sys
 import psutil
 from tests.e2e.traffic import LAB, admin, ask_many, read_map, running
 
+from benchmarks.mesh import post
+
 _REQUESTS = 1500
 _ROUNDS = 5
 
@@ -34,25 +36,13 @@ def main() -> None:
         for _ in range(_ROUNDS):
             for name, values in ARMS.items():
                 query = "&".join(f"{key}={value}" for key, value in ({"meshctl.tap.upstream.b": 0} | values).items())
-                _post(socket, f"/runtime_modify?{query}")
+                post(socket, f"/runtime_modify?{query}")
                 before = sum(sidecar.cpu_times()[:2])
                 ask_many(port, "/x", _REQUESTS)
                 found[name].append((sum(sidecar.cpu_times()[:2]) - before) / _REQUESTS * 1e6)
         assert admin(socket, "/ready")
     for name, costs in found.items():
         print(f"{name:<14} {statistics.median(costs):6.1f} us  {[round(cost) for cost in costs]}", file=sys.stdout)
-
-
-def _post(socket_path: str, path: str) -> None:
-    import http.client  # noqa: PLC0415
-    import socket  # noqa: PLC0415
-
-    connection = http.client.HTTPConnection("admin")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(socket_path)
-    connection.request("POST", path)
-    connection.getresponse().read()
-    connection.close()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import psutil
 from benchmarks.bare import bare_pair
 from benchmarks.canary_simulation import measure_judge
 from benchmarks.figures import Figure
-from benchmarks.load import drive
+from benchmarks.load import drive, load, measure_requests
 from benchmarks.mesh import APP, app, folder_for_mesh, meshctl, status, write_topology
 from benchmarks.shift import measure_shift
 from benchmarks.telemetry import measure_telemetry
@@ -45,11 +45,11 @@ def measure_cost(rounds: int, requests: int) -> list[Figure]:
         with bare_pair(Path(bare_folder), app_port) as bare:
             pairs["bare"] = bare
             for port, _ in pairs.values():
-                asyncio.run(drive("127.0.0.1", port, requests=1000, connections=32))
+                load(port, 1000)
             costs: dict[str, list[float]] = {name: [] for name in pairs}
             for _ in range(rounds):
                 for name, (port, both) in pairs.items():
-                    costs[name].append(_cost(port, both, requests))
+                    costs[name].append(measure_requests(port, both, requests))
         memory = max(psutil.Process(pid).memory_full_info().uss for pid in pids.values()) / 1e6
         daemon = psutil.Process(status(folder)["daemon_pid"]).memory_full_info().rss / 1e6
     taken = {name: statistics.median(found) * 1e6 for name, found in costs.items()}
@@ -189,17 +189,6 @@ async def _change_routes(folder: Path, topology: object, changes: int) -> list[f
             taken.append(time.perf_counter() - start)
             assert result.state == "ready", result
     return taken
-
-
-def _cost(port: int, pids: tuple[int, ...], requests: int) -> float:
-    before = _cpu(pids)
-    outcome = asyncio.run(drive("127.0.0.1", port, requests=requests, connections=32))
-    assert outcome.bad == 0, f"{outcome.bad} requests failed"
-    return (_cpu(pids) - before) / requests
-
-
-def _cpu(pids: tuple[int, ...]) -> float:
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
 
 
 def _start_ten_services() -> float:

@@ -6,20 +6,15 @@ Run: ``python -m benchmarks.telemetry``. Both are measured in turn, so that they
 
 from __future__ import annotations
 
-import asyncio
-import http.client
-import socket
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-import psutil
-
 from benchmarks.bare import bare_pair
 from benchmarks.figures import Figure
-from benchmarks.load import drive
-from benchmarks.mesh import app, folder_for_mesh, meshctl, status, write_topology
+from benchmarks.load import cpu_seconds, load, measure_requests
+from benchmarks.mesh import app, folder_for_mesh, meshctl, post, status, write_topology
 
 _SETTLE = 6.0
 # Seconds of load until the share of requests that are recorded has come to rest.
@@ -43,19 +38,19 @@ def measure_telemetry(rounds: int, requests: int) -> list[Figure]:
         daemon = (found["daemon_pid"],)
         with bare_pair(Path(bare_folder), services["app"]["instances"][0]["port"]) as (bare_port, bare_pids):
             everything, bare, shares = [], [], []
-            _load(bare_port, 1000)
+            load(bare_port, 1000)
             _settle(port)
             for _ in range(rounds):
-                start, used = time.perf_counter(), _cpu(daemon)
-                everything.append(_cost(port, pids, requests))
-                shares.append((_cpu(daemon) - used) / (time.perf_counter() - start))
-                bare.append(_cost(bare_port, bare_pids, requests))
+                start, used = time.perf_counter(), cpu_seconds(daemon)
+                everything.append(measure_requests(port, pids, requests))
+                shares.append((cpu_seconds(daemon) - used) / (time.perf_counter() - start))
+                bare.append(measure_requests(bare_port, bare_pids, requests))
             # Only now: what is recorded by hand misleads whoever chooses the share.
             forced = {}
             for name, share in _FORCED.items():
                 for sidecar in sidecars:
-                    _post(sidecar["admin_socket"], f"/runtime_modify?{_SHARE}={share}")
-                forced[name] = [_cost(port, pids, requests) for _ in range(max(1, rounds // 2))]
+                    post(sidecar["admin_socket"], f"/runtime_modify?{_SHARE}={share}")
+                forced[name] = [measure_requests(port, pids, requests) for _ in range(max(1, rounds // 2))]
     taken = {"bare": bare, "everything": everything, **forced}
     words = ", ".join(f"{name} {statistics.median(costs) * 1e6:.0f} us" for name, costs in taken.items())
     ratio = statistics.median(a / b for a, b in zip(everything, bare, strict=True))
@@ -68,31 +63,7 @@ def measure_telemetry(rounds: int, requests: int) -> list[Figure]:
 def _settle(port: int) -> None:
     end = time.monotonic() + _SETTLE
     while time.monotonic() < end:
-        _load(port, 2000)
-
-
-def _post(socket_path: str, path: str) -> None:
-    connection = http.client.HTTPConnection("admin")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(socket_path)
-    connection.request("POST", path)
-    connection.getresponse().read()
-    connection.close()
-
-
-def _load(port: int, requests: int) -> None:
-    outcome = asyncio.run(drive("127.0.0.1", port, requests=requests, connections=32))
-    assert outcome.bad == 0, f"{outcome.bad} requests failed"
-
-
-def _cost(port: int, pids: tuple[int, ...], requests: int) -> float:
-    before = _cpu(pids)
-    _load(port, requests)
-    return (_cpu(pids) - before) / requests
-
-
-def _cpu(pids: tuple[int, ...]) -> float:
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+        load(port, 2000)
 
 
 if __name__ == "__main__":
