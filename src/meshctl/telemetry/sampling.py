@@ -18,8 +18,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-BUDGET = 1000.0
-"""Spans a second, of the whole mesh: about 3% of one core for whoever takes them."""
+BUDGET = 500.0
+"""Spans a second, of the whole mesh: about 2% of one core for whoever takes them, and 1% for the sidecars that
+make them."""
 
 RAISE_AFTER = 5
 """Steps."""
