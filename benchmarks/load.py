@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -73,4 +74,13 @@ def measure_requests(port: int, pids: Iterable[int], requests: int) -> float:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Seconds of CPU that these processes have taken so far."""
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+    return sum(_cpu_seconds(pid) for pid in pids)
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        # To the nanosecond, where psutil knows hundredths of a second only. Source: sched-stats.rst of Linux.
+        threads = [Path(f"{task}/schedstat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return float(sum(psutil.Process(pid).cpu_times()[:2]))
+    return sum(int(text.split()[0]) for text in threads) / 1e9

@@ -12,134 +12,19 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import psutil
-
-from benchmarks.bare import bare_pair
 from benchmarks.canary_simulation import measure_judge
+from benchmarks.cost import measure_cost
 from benchmarks.figures import Figure
-from benchmarks.load import drive, load, measure_requests
-from benchmarks.mesh import APP, app, folder_for_mesh, meshctl, status, write_topology
+from benchmarks.mesh import APP, app, folder_for_mesh, meshctl, write_topology
+from benchmarks.reading import measure_reading
 from benchmarks.shift import measure_shift
-from benchmarks.telemetry import measure_telemetry
 from meshctl.client.client import MeshClient
 from meshctl.wire.models import SourceFileShape, UpRequest
 from meshctl.wire.paths import locate
-
-
-def measure_cost(rounds: int, requests: int) -> list[Figure]:
-    """CPU per request of two sidecars against two bare Envoys, in turns; and what of it the circuit breaker takes."""
-    with folder_for_mesh() as folder, tempfile.TemporaryDirectory() as bare_folder:
-        unbroken = app(circuit_breaker={"enabled": False})
-        write_topology(folder, {"caller": app(upstreams=["app", "unbroken"]), "app": app(), "unbroken": unbroken})
-        meshctl(folder, "up", "-d", "--wait")
-        services = {item["name"]: item for item in status(folder)["services"]}
-        ports = services["caller"]["upstreams"]
-        pids = {name: services[name]["sidecar"]["pid"] for name in services}
-        pairs = {name: (ports[name], (pids["caller"], pids[name])) for name in ("app", "unbroken")}
-        app_port = services["app"]["instances"][0]["port"]
-        with bare_pair(Path(bare_folder), app_port) as bare:
-            pairs["bare"] = bare
-            for port, _ in pairs.values():
-                load(port, 1000)
-            costs: dict[str, list[float]] = {name: [] for name in pairs}
-            for _ in range(rounds):
-                for name, (port, both) in pairs.items():
-                    costs[name].append(measure_requests(port, both, requests))
-        memory = max(psutil.Process(pid).memory_full_info().uss for pid in pids.values()) / 1e6
-        daemon = psutil.Process(status(folder)["daemon_pid"]).memory_full_info().rss / 1e6
-    taken = {name: statistics.median(found) * 1e6 for name, found in costs.items()}
-    shares = [(a - u) / b for a, u, b in zip(costs["app"], costs["unbroken"], costs["bare"], strict=True)]
-    against = f"us against {taken['bare']:.0f} us"
-    return [
-        Figure(
-            "CPU per request, default policies and telemetry / two bare Envoys",
-            _median_ratio(costs["app"], costs["bare"]),
-            1.45,
-            "x",
-            f"{taken['app']:.0f} {against}",
-        ),
-        Figure(
-            "the same without the circuit breaker",
-            _median_ratio(costs["unbroken"], costs["bare"]),
-            1.35,
-            "x",
-            f"{taken['unbroken']:.0f} {against}",
-        ),
-        Figure(
-            "the share of the circuit breaker in that",
-            statistics.median(shares),
-            0.2,
-            "x",
-            f"{statistics.median(shares) * taken['bare']:.1f} us",
-        ),
-        Figure("memory of a sidecar (USS)", memory, 25, "MB"),
-        Figure("memory of the daemon (RSS)", daemon, 120, "MB"),
-    ]
-
-
-def _median_ratio(costs: Sequence[float], others: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(costs, others, strict=True))
-
-
-def measure_reading(seconds: float, rounds: int, requests: int) -> list[Figure]:
-    """What it costs the daemon, and requests, that it reads twenty sidecars each second.
-
-    The daemon is in nobody's way, so that stopping it for a moment gives a run without any reading to compare with.
-    """
-    with folder_for_mesh() as folder:
-        services = {f"app{n}": app(upstreams=[f"app{(n + 1) % 20}"]) for n in range(20)}
-        write_topology(folder, services)
-        meshctl(folder, "up", "-d", "--wait")
-        found = status(folder)
-        daemon = psutil.Process(found["daemon_pid"])
-        port = next(item for item in found["services"] if item["name"] == "app0")["upstreams"]["app1"]
-        time.sleep(5)
-        rest = _share(daemon, seconds)
-        watching = [sys.executable, "-m", "meshctl", "stat", "--watch", "-o", "json"]
-        with subprocess.Popen(watching, cwd=folder, stdout=subprocess.DEVNULL) as watcher:
-            time.sleep(3)
-            watched = _share(daemon, seconds)
-            watcher.terminate()
-        asyncio.run(drive("127.0.0.1", port, requests=1000, connections=4))
-        reading: list[float] = []
-        silent: tuple[list[float], list[float]] = ([], [])
-        for _ in range(rounds):
-            reading += _paced(port, requests)
-            daemon.suspend()
-            try:
-                for found_seconds in silent:
-                    found_seconds.extend(_paced(port, requests))
-            finally:
-                daemon.resume()
-    one, other = (_p99(found_seconds) for found_seconds in silent)
-    ratio = _p99(reading) / _p99(silent[0] + silent[1])
-    # The second says how much of the first is the machine's own noise.
-    words = f"two runs without: {max(one, other) / min(one, other):.2f}x"
-    return [
-        Figure("CPU of the daemon, twenty sidecars at rest", rest * 100, 5, "%"),
-        Figure("CPU of the daemon while figures are watched", watched * 100, 10, "%"),
-        Figure("p99 of requests, read each second / not at all", ratio, 1.2, "x", words),
-    ]
-
-
-def _paced(port: int, requests: int) -> tuple[float, ...]:
-    """Seconds of each request under a load that leaves the machine time for other things."""
-    return asyncio.run(drive("127.0.0.1", port, requests=requests, connections=4, pause=0.008)).seconds
-
-
-def _p99(seconds: list[float]) -> float:
-    return sorted(seconds)[int(0.99 * len(seconds))]
-
-
-def _share(process: psutil.Process, seconds: float) -> float:
-    before, start = sum(process.cpu_times()[:2]), time.perf_counter()
-    time.sleep(seconds)
-    return float(sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - start)
 
 
 def measure_startup(rounds: int) -> list[Figure]:
@@ -226,8 +111,7 @@ def main() -> int:
     quick = parser.parse_args().quick
     figures: list[Figure] = []
     parts: tuple[Callable[[], Iterable[Figure]], ...] = (
-        lambda: measure_cost(2 if quick else 7, 2000 if quick else 10000),
-        lambda: measure_telemetry(2 if quick else 20, 2000 if quick else 3000),
+        lambda: measure_cost(1 if quick else 5, 2 if quick else 8, 2000 if quick else 3000),
         lambda: measure_reading(5 if quick else 20, 3 if quick else 15, 1000 if quick else 2000),
         lambda: measure_startup(1 if quick else 3),
         lambda: measure_route_change(10 if quick else 200),

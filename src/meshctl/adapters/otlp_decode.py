@@ -23,6 +23,7 @@ from meshctl.telemetry.spans import (
     SpanEvent,
     bound,
     make_span,
+    same,
 )
 
 _ERROR = 2
@@ -91,7 +92,7 @@ def _read_attributes(items: Any, *, most: int = MAX_ATTRIBUTES) -> dict[str, str
         key = item.key
         if len(text) > MAX_VALUE or len(key) > MAX_NAME:
             key, text = bound(key, text)
-        found[key] = text
+        found[same(key)] = same(text)
     return found
 
 
@@ -224,7 +225,8 @@ def _span_of_json(item: _Span, resource: Mapping[str, str]) -> Span | None:
 
 
 def _attributes(items: list[_Attribute]) -> dict[str, str]:
-    return dict(bound(item.key, _text(item.value)) for item in items[:MAX_ATTRIBUTES])
+    bounded = (bound(item.key, _text(item.value)) for item in items[:MAX_ATTRIBUTES])
+    return {same(key): same(text) for key, text in bounded}
 
 
 def _text(value: _Value) -> str:

@@ -23,6 +23,10 @@ _RUNTIME = {
     **STATIC_RUNTIME,
 }
 
+_RELEASED_BYTES = 2**20
+_RELEASE_INTERVAL = 1.0
+# What a burst took goes back to the system, a MiB a second; without this Envoy keeps it.
+
 
 def build_bootstrap(
     *,
@@ -44,6 +48,9 @@ def build_bootstrap(
         dynamic_resources=_dynamic_resources(),
         stats_config=build_stats_config(),
         stats_flush_interval=pb.duration(HISTOGRAM_INTERVAL),
+        memory_allocator_manager=pb.bootstrap_pb2.MemoryAllocatorManager(
+            bytes_to_release=_RELEASED_BYTES, memory_release_interval=pb.duration(_RELEASE_INTERVAL)
+        ),
         overload_manager=build_overload_manager(max_heap=max_heap, max_connections=max_connections),
         layered_runtime=pb.bootstrap_pb2.LayeredRuntime(
             layers=[

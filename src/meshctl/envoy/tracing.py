@@ -28,11 +28,12 @@ HEEDED_KEY = "tracing.client_enabled"
 
 TRACES_PATH = "/v1/traces"
 
-MAX_WAITING = 1024
+MAX_WAITING = 256
 """Spans that wait in a sidecar to be sent; what comes on top of them within ``FLUSH_MS`` is dropped. Thus callers that
-ask for every request to be traced cost no more than so many spans a second."""
+ask for every request to be traced cost no more than so many spans a second, and little memory: Envoy holds a span that
+waits, and all of them once more as they are sent."""
 
-FLUSH_MS = 500
+FLUSH_MS = 250
 
 STATIC_RUNTIME = {
     "tracing.opentelemetry.flush_interval_ms": FLUSH_MS,

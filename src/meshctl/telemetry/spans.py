@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from meshctl.envoy.tracing import SEEN, SEPARATOR, TAG, seen_fields
@@ -30,6 +31,9 @@ _NO_MEANING = frozenset({"component", "zone", "downstream_cluster", "upstream_cl
 _FIRST_FAILURE = 500
 _SPAN_BYTES = 700
 # What a span takes in memory besides its texts.
+
+_TEXTS = 4096
+# Texts that are known again.
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
@@ -96,7 +100,7 @@ def make_span(
         instance = listener.removeprefix("inbound/") if kind == "callee" else ""
         attributes = {
             key: value
-            for key, value in (*attributes.items(), *((TAG + field, value) for field, value in seen))
+            for key, value in (*attributes.items(), *((same(TAG + field), same(value)) for field, value in seen))
             if key not in _NO_MEANING and value not in ("", "-")
         }
         # Envoy takes every gRPC status but OK for a failure, those that are the caller's own mistake, too.
@@ -114,7 +118,7 @@ def make_span(
         service=resource.get("service.name", "")[:MAX_NAME],
         instance=instance[:MAX_NAME],
         listener=listener,
-        name=name[:MAX_NAME],
+        name=same(name[:MAX_NAME]),
         start_ns=start_ns,
         end_ns=max(start_ns, end_ns),
         failed=failed,
@@ -133,6 +137,12 @@ def is_copy(attributes: Mapping[str, str]) -> bool:
 def has_failed(status: str) -> bool:
     """Whether an HTTP status, as a sidecar writes it, tells of a failure: none at all (``0``), or one from 500."""
     return not status.isdecimal() or int(status) == 0 or int(status) >= _FIRST_FAILURE
+
+
+@lru_cache(maxsize=_TEXTS)
+def same(text: str) -> str:
+    """The text, as one object for all spans that have it: most of their texts are few, and would take most of the room."""
+    return text
 
 
 def bound(key: str, value: str) -> tuple[str, str]:
