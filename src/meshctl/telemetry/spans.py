@@ -141,7 +141,7 @@ def has_failed(status: str) -> bool:
 
 @lru_cache(maxsize=_TEXTS)
 def same(text: str) -> str:
-    """The text, as one object for all spans that have it: most of their texts are few, and would take most of the room."""
+    """The text, as one object for all that have it: spans say the same over and over, which would take most room."""
     return text
 
 

@@ -35,13 +35,19 @@ def pipe_of(found: dict[str, Any], name: str) -> object:
     return member["endpoint"]["address"]["pipe"]["path"]
 
 
-def test_a_sidecar_sends_its_spans_to_a_unix_socket_twice_a_second_and_never_by_number() -> None:
+def test_a_sidecar_sends_its_spans_to_a_unix_socket_a_few_times_a_second_and_never_by_number() -> None:
     """What comes on top of what may wait is dropped, however many callers ask to be traced."""
     found = json.loads(build())
     assert pipe_of(found, COLLECTOR_CLUSTER) == "/run/m/spans.sock"
     static = found["layered_runtime"]["layers"][0]["static_layer"]
-    assert static["tracing.opentelemetry.flush_interval_ms"] == 500
+    assert static["tracing.opentelemetry.flush_interval_ms"] == 250
     assert static["tracing.opentelemetry.min_flush_spans"] > 1e6
+
+
+def test_memory_that_a_burst_took_goes_back_to_the_system() -> None:
+    kept = json.loads(build())["memory_allocator_manager"]
+    assert int(kept["bytes_to_release"]) >= 2**20
+    assert kept["memory_release_interval"] == "1s"
 
 
 def test_the_admin_interface_is_a_unix_socket() -> None:
