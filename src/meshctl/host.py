@@ -243,6 +243,9 @@ def _make_parts(
         bootstrap=paths.bootstrap,
         log=paths.log,
     )
+    health = HealthReader(
+        admin=admin, sidecars=engine.checks.sidecars, report=engine.checks.take, on_error=engine.report_bug
+    )
     return Parts(
         paths=paths,
         host=keeper,
@@ -254,9 +257,7 @@ def _make_parts(
         publisher=Publisher(ads, credentials),
         supervisor=supervisor,
         make_identity=make_identity,
-        health=HealthReader(
-            admin=admin, sidecars=engine.checks.sidecars, report=engine.checks.take, on_error=engine.report_bug
-        ),
+        health=health,
         metrics=MetricsParts(
             reader=MetricsReader(
                 admin=admin,
@@ -264,6 +265,7 @@ def _make_parts(
                 known=lambda: engine.nodes,
                 clock=clock,
                 on_error=engine.report_bug,
+                heard=health.hear,
             ),
             meter=PsutilMeter(),
             exporter=Exporter(

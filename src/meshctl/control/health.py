@@ -2,8 +2,9 @@
 
 A sidecar's local cluster holds one instance; Envoy counts it in the gauge ``membership_healthy`` while its checks
 pass.  It does not before the first check either, which has no answer until one has failed: a sidecar that was started
-anew says nothing of an instance that it has not asked yet.  Reading a gauge each second costs next to nothing; while an
-answer is expected it is read much faster, so that an instance enters the mesh milliseconds after its first check.
+anew says nothing of an instance that it has not asked yet.  The gauge comes with the figures that are read of each
+sidecar every second (``hear``), and is asked for where they do not come; while an answer is expected it is read much
+faster, so that an instance enters the mesh milliseconds after its first check.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from contextlib import suppress
 
 from meshctl.ports import ProxyAdmin
 from meshctl.tasks import TaskBag
+from meshctl.telemetry.names import HEALTH_STATS
 
-_STATS = r"membership_healthy|upstream_rq_active|health_check\.failure"
+_HEALTHY, _FAILURES = HEALTH_STATS
+_ACTIVE = "upstream_rq_active"
+_STATS = "|".join(map(re.escape, (*HEALTH_STATS, _ACTIVE)))
 _STATS_PATH = rf"/stats?filter=^cluster\.local/.*\.({_STATS})$"
-_STAT = re.compile(rf"^cluster\.local/(?P<instance>.+?)\.(?P<stat>{_STATS}): (?P<n>\d+)$")
+_STAT = re.compile(rf"^(cluster\.local/.+\.(?:{_STATS})): (\d+)$")
 
 _STEADY = 1.0
 _EAGER = 0.02
@@ -27,11 +31,11 @@ _EAGER_TURNS = 250
 _TURNS_OF_ALL = 50
 # While some are awaited the others are still read once a second.
 _SPREAD = 0.7
-# Seconds over which the sidecars of a steady turn are asked one after the other; see metrics_reader.
+# Seconds over which the sidecars of a steady turn are asked one after the other, those that were not heard meanwhile.
 _PATIENCE = 0.1
 # Seconds that a turn waits for answers: a sidecar that hangs is left to answer later, and holds up none of the others.
 
-_Stats = dict[tuple[str, str], int]
+_Stats = Mapping[str, int]
 
 
 class HealthReader:
@@ -56,6 +60,7 @@ class HealthReader:
         self._tasks = TaskBag(on_error)
         self._reading: set[str] = set()
         self._passing: set[str] = set()
+        self._heard: set[str] = set()
         self._eager = asyncio.Event()
         self._turns_left = 0
 
@@ -80,12 +85,18 @@ class HealthReader:
                     await self._wait(_EAGER)
                     continue
                 self._eager.clear()
-                self._begin(self._sidecars(), spread=_SPREAD)
+                heard, self._heard = self._heard, set()
+                self._begin({s: i for s, i in self._sidecars().items() if s not in heard}, spread=_SPREAD)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_STEADY):
                         await self._eager.wait()
         finally:
             await self._tasks.close()
+
+    def hear(self, socket: str, numbers: _Stats) -> None:
+        """Take what somebody else has read of a sidecar just now: it need not be asked in this turn."""
+        self._heard.add(socket)
+        self._tell(self._sidecars().get(socket, ()), numbers)
 
     async def read(self) -> bool:
         """Read every sidecar once; True when every instance passes."""
@@ -125,7 +136,7 @@ class HealthReader:
         except OSError:
             # It hangs, or the whole machine stands still: what it is working on is not lost by that.
             return 1
-        return _parse_stats(text).get((instance, "upstream_rq_active"), 0)
+        return _parse_stats(text).get(_name(instance, _ACTIVE), 0)
 
     async def _read_for_turn(self, socket: str, instances: tuple[str, ...], delay: float) -> bool:
         try:
@@ -139,7 +150,10 @@ class HealthReader:
             self._reading.discard(socket)
 
     async def _read_sidecar(self, socket: str, instances: tuple[str, ...]) -> bool:
-        stats = await self._read_stats(socket)
+        return self._tell(instances, await self._read_stats(socket))
+
+    def _tell(self, instances: tuple[str, ...], stats: _Stats) -> bool:
+        """Report what was read of each instance; True when all of them pass."""
         settled = True
         for instance in instances:
             passes = _passes(stats, instance)
@@ -161,10 +175,14 @@ class HealthReader:
 
 def _parse_stats(text: str) -> _Stats:
     found = (_STAT.match(line) for line in text.splitlines())
-    return {(m["instance"], m["stat"]): int(m["n"]) for m in found if m}
+    return {m[1]: int(m[2]) for m in found if m}
+
+
+def _name(instance: str, stat: str) -> str:
+    return f"cluster.local/{instance}.{stat}"
 
 
 def _passes(stats: _Stats, instance: str) -> bool | None:
-    if stats.get((instance, "membership_healthy"), 0) > 0:
+    if stats.get(_name(instance, _HEALTHY), 0) > 0:
         return True
-    return False if stats.get((instance, "health_check.failure"), 0) > 0 else None
+    return False if stats.get(_name(instance, _FAILURES), 0) > 0 else None

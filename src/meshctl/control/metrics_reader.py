@@ -49,13 +49,17 @@ class MetricsReader:
         known: Callable[[], frozenset[str]],
         clock: Clock,
         on_error: Callable[[str, BaseException], None],
+        heard: Callable[[str, Mapping[str, int]], None] = lambda _socket, _numbers: None,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``sidecars`` gives those that run now, by name; ``known`` all whose past is worth keeping."""
+        """``sidecars`` gives those that run now, by name; ``known`` all whose past is worth keeping.
+        ``heard`` is given the counters and gauges of each answer, by the socket that gave it.
+        """
         self._admin = admin
         self._sidecars = sidecars
         self._known = known
         self._clock = clock
+        self._heard = heard
         self._wait = wait
         self._tasks = TaskBag(on_error)
         self._reading: set[str] = set()
@@ -118,6 +122,7 @@ class MetricsReader:
             self._reading.discard(name)
         self._errors.pop(name, None)
         self._answers[name] = (answer, stats)
+        self._heard(process.socket, stats.numbers)
         now = self.now()
         sample = Sample(time=now, started_at=process.started_at, incarnation=process.incarnation, stats=stats)
         self.rollup = reduce(self.rollup, {name: sample}, now)

@@ -86,11 +86,16 @@ _DURATION = re.compile(rf"({CALLER}|{CALLEE})\.{DURATION}\.[CI]\.([^A-Z]*)\.[RP]
 _CLUSTER = re.compile(rf"cluster\.([^A-Z]*/[^A-Z]*)\.({'|'.join(map(re.escape, _CLUSTER_STATS))})")
 _INSTANCE = re.compile(r"http\.inbound/(.*)\.downstream_(rq|cx)_active")
 
+HEALTH_STATS = ("membership_healthy", "health_check.failure")
+"""What a sidecar's checks say of its instance, the member of a cluster called ``local/`` and its id; asked for with the
+others, so that health needs no reading of its own."""
+
 _FILTER = "|".join(
     [
         rf"^({CALLER}|{CALLEE})\.",
         rf"^cluster\..*/.*\.({'|'.join(map(re.escape, _CLUSTER_STATS))})$",
         r"^http\.inbound/.*\.downstream_(rq|cx)_active$",
+        rf"^cluster\.local/.*\.({'|'.join(map(re.escape, HEALTH_STATS))})$",
     ]
 )
 

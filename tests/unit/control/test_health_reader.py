@@ -10,6 +10,7 @@ import pytest
 
 from meshctl.control import health
 from meshctl.control.health import HealthReader
+from meshctl.telemetry.names import HEALTH_STATS
 
 
 class FakeAdmin:
@@ -92,6 +93,27 @@ async def test_an_instance_that_was_not_checked_yet_is_not_said_to_fail(world: W
     world.admin.gauges, world.admin.failures = {"a": {"web-v1-1": 0}}, {"web-v1-1": 0}
     assert not await world.reader.read()
     assert world.answers == {"web-v1-1": None}
+
+
+async def test_what_somebody_else_read_of_a_sidecar_is_taken(world: World) -> None:
+    world.sidecars = {"a": ("web-v1-1",)}
+    for healthy, failures, answer in [(1, 0, True), (0, 2, False), (0, 0, None)]:
+        gauge, counter = (f"cluster.local/web-v1-1.{stat}" for stat in HEALTH_STATS)
+        world.reader.hear("a", {gauge: healthy, counter: failures})
+        assert world.answers == {"web-v1-1": answer}
+    world.reader.hear("gone", {})
+    assert world.answers == {"web-v1-1": None}
+
+
+async def test_a_sidecar_is_asked_only_while_nothing_is_heard_of_it(world: World) -> None:
+    world.sidecars = {"a": ("web-v1-1",), "b": ("api-v1-1",)}
+    world.admin.gauges = {"a": {"web-v1-1": 1}, "b": {"api-v1-1": 1}}
+    world.reader.hear("a", {"cluster.local/web-v1-1.health_check.failure": 1})
+    async with world.running():
+        await world.until("api-v1-1", True)
+        assert world.answers["web-v1-1"] is False
+        # Nothing more is heard, so that it is asked in the next turn.
+        await world.until("web-v1-1", True)
 
 
 async def test_a_sidecar_that_does_not_answer_says_nothing(world: World) -> None:
