@@ -9,18 +9,24 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import psutil
 
 from benchmarks.figures import Figure
 from benchmarks.load import drive
 from benchmarks.mesh import app, folder_for_mesh, meshctl, status, write_topology
+from meshctl.adapters.clock import SystemClock
+from meshctl.adapters.envoy_admin import EnvoyAdmin
+from meshctl.control.metrics_reader import MetricsReader, SidecarProcess
 
 
 def measure_reading(seconds: float, rounds: int, requests: int) -> list[Figure]:
-    """What it costs the daemon, and requests, that it reads twenty sidecars each second.
+    """What it costs the daemon, and requests, that twenty sidecars are read each second.
 
-    The daemon is in nobody's way, so that stopping it for a moment gives a run without any reading to compare with.
+    The daemon is in nobody's way, so that stopping it gives a run without a control plane to compare with; and one in
+    which sidecars are read and nothing else happens, by a process that does this as the daemon does.
     """
     with folder_for_mesh() as folder:
         services = {f"app{n}": app(upstreams=[f"app{(n + 1) % 20}"]) for n in range(20)}
@@ -29,6 +35,7 @@ def measure_reading(seconds: float, rounds: int, requests: int) -> list[Figure]:
         found = status(folder)
         daemon = psutil.Process(found["daemon_pid"])
         port = next(item for item in found["services"] if item["name"] == "app0")["upstreams"]["app1"]
+        sidecars = {item["sidecar"]["admin_socket"]: item["sidecar"]["pid"] for item in found["services"]}
         time.sleep(5)
         rest = _share(daemon, seconds)
         watching = [sys.executable, "-m", "meshctl", "stat", "--watch", "-o", "json"]
@@ -37,25 +44,61 @@ def measure_reading(seconds: float, rounds: int, requests: int) -> list[Figure]:
             watched = _share(daemon, seconds)
             watcher.terminate()
         asyncio.run(drive("127.0.0.1", port, requests=1000, connections=4))
-        reading: list[float] = []
-        silent: tuple[list[float], list[float]] = ([], [])
+        taken: dict[str, list[float]] = {"all": [], "read": [], "none": [], "none again": []}
         for _ in range(rounds):
-            reading += _paced(port, requests)
+            taken["all"] += _paced(port, requests)
             daemon.suspend()
             try:
-                for found_seconds in silent:
-                    found_seconds.extend(_paced(port, requests))
+                with _reading(sidecars):
+                    taken["read"] += _paced(port, requests)
+                taken["none"] += _paced(port, requests)
+                taken["none again"] += _paced(port, requests)
             finally:
                 daemon.resume()
-    one, other = (_p99(found_seconds) for found_seconds in silent)
-    ratio = _p99(reading) / _p99(silent[0] + silent[1])
-    # The second says how much of the first is the machine's own noise.
-    words = f"two runs without: {max(one, other) / min(one, other):.2f}x"
+    none = _p99(taken["none"] + taken["none again"])
+    one, other = _p99(taken["none"]), _p99(taken["none again"])
+    # This says how much of a ratio is the machine's own noise.
+    words = f"two runs without: {max(one, other) / min(one, other):.2f}x; {none * 1e3:.1f} ms without"
     return [
         Figure("CPU of the daemon, twenty sidecars at rest", rest * 100, 5, "%"),
         Figure("CPU of the daemon while figures are watched", watched * 100, 10, "%"),
-        Figure("p99 of requests, read each second / not at all", ratio, 1.2, "x", words),
+        Figure("p99 of requests, sidecars read each second / not at all", _p99(taken["read"]) / none, 1.2, "x", words),
+        Figure("p99 of requests, with a control plane / without", _p99(taken["all"]) / none, 1.3, "x", words),
     ]
+
+
+@contextmanager
+def _reading(sidecars: Mapping[str, int]) -> Iterator[None]:
+    """A process that reads sidecars, pids by admin socket, each second."""
+    words = [f"{socket}={pid}" for socket, pid in sidecars.items()]
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.reading", *words], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        # It has read each of them once.
+        reader.stdout.readline()
+        try:
+            yield
+        finally:
+            reader.terminate()
+
+
+async def _read(sidecars: Mapping[str, int]) -> None:
+    """Read until ended, as the daemon does; writes a line when it has begun."""
+    processes = {socket: SidecarProcess(socket=socket, pid=pid, started_at=0.0) for socket, pid in sidecars.items()}
+
+    def complain(name: str, error: BaseException) -> None:
+        raise RuntimeError(name) from error
+
+    reader = MetricsReader(
+        admin=EnvoyAdmin(),
+        sidecars=lambda: processes,
+        known=lambda: frozenset(processes),
+        clock=SystemClock(),
+        on_error=complain,
+    )
+    await asyncio.gather(*reader.begin_reading())
+    assert not reader.errors, reader.errors
+    print("reading", flush=True)
+    await reader.run()
 
 
 def _paced(port: int, requests: int) -> tuple[float, ...]:
@@ -74,5 +117,7 @@ def _share(process: psutil.Process, seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    for figure in measure_reading(20, 15, 2000):
+    if len(sys.argv) > 1:
+        asyncio.run(_read({socket: int(pid) for socket, _, pid in (word.rpartition("=") for word in sys.argv[1:])}))
+    for figure in measure_reading(20, 8, 2000):
         print(figure)

@@ -112,7 +112,7 @@ def main() -> int:
     figures: list[Figure] = []
     parts: tuple[Callable[[], Iterable[Figure]], ...] = (
         lambda: measure_cost(1 if quick else 5, 2 if quick else 8, 2000 if quick else 3000),
-        lambda: measure_reading(5 if quick else 20, 3 if quick else 15, 1000 if quick else 2000),
+        lambda: measure_reading(5 if quick else 20, 2 if quick else 8, 1000 if quick else 2000),
         lambda: measure_startup(1 if quick else 3),
         lambda: measure_route_change(10 if quick else 200),
         lambda: measure_judge(10 if quick else 60),
