@@ -28,7 +28,7 @@ HEEDED_KEY = "tracing.client_enabled"
 
 TRACES_PATH = "/v1/traces"
 
-MAX_WAITING = 256
+MAX_WAITING = 192
 """Spans that wait in a sidecar to be sent; what comes on top of them within ``FLUSH_MS`` is dropped. Thus callers that
 ask for every request to be traced cost no more than so many spans a second, and little memory: Envoy holds a span that
 waits, and all of them once more as they are sent."""
