@@ -62,7 +62,8 @@ TELEMETRY = Table(
             shape=Choice(values=get_args(Tracing), false_is="off"),
             doc=(
                 "Of which requests spans are made. `adaptive`: of all while there are few, of some if there are many, "
-                "so that the whole mesh makes about 500 spans a second; `all`: of every one; `off`: of none."
+                "so that the whole mesh makes about 500 spans a second; `all`: of every one, up to 750 a second at "
+                "each sidecar; `off`: of none."
             ),
             default=_BUILT_IN.tracing,
         ),
