@@ -59,7 +59,6 @@ _DROPPED_PARTS = (
     ".downstream_cx_length_ms",
     ".connections_accepted_per_socket_event",
     ".rds.",
-    ".init_fetch_timeout",
     ".circuit_breakers.high.",
     "_ssl_socket_factory.",
     ".ssl.ocsp_",
