@@ -23,7 +23,6 @@ from meshctl.telemetry.spans import (
     SpanEvent,
     bound,
     make_span,
-    same,
 )
 
 _ERROR = 2
@@ -92,7 +91,7 @@ def _read_attributes(items: Any, *, most: int = MAX_ATTRIBUTES) -> dict[str, str
         key = item.key
         if len(text) > MAX_VALUE or len(key) > MAX_NAME:
             key, text = bound(key, text)
-        found[same(key)] = same(text)
+        found[key] = text
     return found
 
 
@@ -225,8 +224,7 @@ def _span_of_json(item: _Span, resource: Mapping[str, str]) -> Span | None:
 
 
 def _attributes(items: list[_Attribute]) -> dict[str, str]:
-    bounded = (bound(item.key, _text(item.value)) for item in items[:MAX_ATTRIBUTES])
-    return {same(key): same(text) for key, text in bounded}
+    return dict(bound(item.key, _text(item.value)) for item in items[:MAX_ATTRIBUTES])
 
 
 def _text(value: _Value) -> str:

@@ -100,7 +100,7 @@ def make_span(
         instance = listener.removeprefix("inbound/") if kind == "callee" else ""
         attributes = {
             key: value
-            for key, value in (*attributes.items(), *((same(TAG + field), same(value)) for field, value in seen))
+            for key, value in (*attributes.items(), *((TAG + field, value) for field, value in seen))
             if key not in _NO_MEANING and value not in ("", "-")
         }
         # Envoy takes every gRPC status but OK for a failure, those that are the caller's own mistake, too.
@@ -118,12 +118,12 @@ def make_span(
         service=resource.get("service.name", "")[:MAX_NAME],
         instance=instance[:MAX_NAME],
         listener=listener,
-        name=same(name[:MAX_NAME]),
+        name=_same(name[:MAX_NAME]),
         start_ns=start_ns,
         end_ns=max(start_ns, end_ns),
         failed=failed,
         message=message[:MAX_VALUE],
-        attributes=attributes,
+        attributes={_same(key): _same(value) for key, value in attributes.items()},
         events=events,
         size=_SPAN_BYTES + sum(60 + len(key) + len(value) for key, value in attributes.items()) + 400 * len(events),
     )
@@ -139,12 +139,12 @@ def has_failed(status: str) -> bool:
     return not status.isdecimal() or int(status) == 0 or int(status) >= _FIRST_FAILURE
 
 
-@lru_cache(maxsize=_TEXTS)
-def same(text: str) -> str:
-    """The text, as one object for all that have it: spans say the same over and over, which would take most room."""
-    return text
-
-
 def bound(key: str, value: str) -> tuple[str, str]:
     """An attribute in a length that is kept."""
     return key[:MAX_NAME], value[: MAX_URL if key == "http.url" else MAX_VALUE]
+
+
+@lru_cache(maxsize=_TEXTS)
+def _same(text: str) -> str:
+    """The text, as one object for all that have it: spans say the same over and over, which would take most room."""
+    return text
