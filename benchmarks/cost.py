@@ -41,9 +41,9 @@ class _Found:
     sidecar_bytes: list[int] = field(default_factory=list)
     daemon_bytes: list[int] = field(default_factory=list)
 
-    def ratios(self, one: str, other: str = "bare") -> list[float]:
-        """By mesh: the ratio of two medians."""
-        return [a / b for a, b in zip(self.costs[one], self.costs[other], strict=True)]
+    def ratios(self, way: str) -> list[float]:
+        """By mesh: what a way costs, in costs of two bare Envoys."""
+        return [a / b for a, b in zip(self.costs[way], self.costs["bare"], strict=True)]
 
 
 def measure_cost(meshes: int, rounds: int, requests: int) -> list[Figure]:

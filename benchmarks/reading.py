@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import psutil
 
 from benchmarks.figures import Figure
-from benchmarks.load import drive
+from benchmarks.load import cpu_seconds, drive
 from benchmarks.mesh import app, folder_for_mesh, meshctl, status, write_topology
 from meshctl.adapters.clock import SystemClock
 from meshctl.adapters.envoy_admin import EnvoyAdmin
@@ -37,11 +37,11 @@ def measure_reading(seconds: float, rounds: int, requests: int) -> list[Figure]:
         port = next(item for item in found["services"] if item["name"] == "app0")["upstreams"]["app1"]
         sidecars = {item["sidecar"]["admin_socket"]: item["sidecar"]["pid"] for item in found["services"]}
         time.sleep(5)
-        rest = _share(daemon, seconds)
+        rest = _share(daemon.pid, seconds)
         watching = [sys.executable, "-m", "meshctl", "stat", "--watch", "-o", "json"]
         with subprocess.Popen(watching, cwd=folder, stdout=subprocess.DEVNULL) as watcher:
             time.sleep(3)
-            watched = _share(daemon, seconds)
+            watched = _share(daemon.pid, seconds)
             watcher.terminate()
         asyncio.run(drive("127.0.0.1", port, requests=1000, connections=4))
         taken: dict[str, list[float]] = {"all": [], "read": [], "none": [], "none again": []}
@@ -110,10 +110,10 @@ def _p99(seconds: list[float]) -> float:
     return sorted(seconds)[int(0.99 * len(seconds))]
 
 
-def _share(process: psutil.Process, seconds: float) -> float:
-    before, start = sum(process.cpu_times()[:2]), time.perf_counter()
+def _share(pid: int, seconds: float) -> float:
+    before, start = cpu_seconds([pid]), time.perf_counter()
     time.sleep(seconds)
-    return float(sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - start)
+    return (cpu_seconds([pid]) - before) / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

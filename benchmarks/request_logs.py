@@ -9,9 +9,9 @@ from __future__ import annotations
 import statistics
 import sys
 
-import psutil
 from tests.e2e.traffic import LAB, admin, ask_many, read_map, running
 
+from benchmarks.load import cpu_seconds
 from benchmarks.mesh import post
 
 _REQUESTS = 1500
@@ -31,15 +31,15 @@ def main() -> None:
     topology = {"name": "cost", "services": {"a": {"command": LAB, "upstreams": ["b"]}, "b": {"command": LAB}}}
     with running(topology) as mesh:
         port, socket = read_map(mesh).upstream("a", "b"), mesh.paths.admin_socket("a")
-        sidecar = psutil.Process(mesh.pids()["sidecar.a"])
+        sidecar = (mesh.pids()["sidecar.a"],)
         found: dict[str, list[float]] = {name: [] for name in ARMS}
         for _ in range(_ROUNDS):
             for name, values in ARMS.items():
                 query = "&".join(f"{key}={value}" for key, value in ({"meshctl.tap.upstream.b": 0} | values).items())
                 post(socket, f"/runtime_modify?{query}")
-                before = sum(sidecar.cpu_times()[:2])
+                before = cpu_seconds(sidecar)
                 ask_many(port, "/x", _REQUESTS)
-                found[name].append((sum(sidecar.cpu_times()[:2]) - before) / _REQUESTS * 1e6)
+                found[name].append((cpu_seconds(sidecar) - before) / _REQUESTS * 1e6)
         assert admin(socket, "/ready")
     for name, costs in found.items():
         print(f"{name:<14} {statistics.median(costs):6.1f} us  {[round(cost) for cost in costs]}", file=sys.stdout)
