@@ -113,8 +113,8 @@ def draw(world: Map, held: float) -> dict[str, int]:
     held_in_all = count_held(world, "once") - before
     hit = sum(bool(reply.fault) for reply in replies)
     failed = sum(reply.status == 503 for reply in replies)
-    # Envoy counts a delay from when its loop last looked at the clock: one that was held up gives it too short.
-    assert sum(reply.seconds >= held / 2 for reply in replies) >= 0.99 * held_in_all
+    # Envoy counts a delay from when its loop last looked at the clock: while that is held up, some are too short.
+    assert sum(reply.seconds >= held - 0.005 for reply in replies) >= 0.98 * held_in_all
     both = held_in_all + failed - hit
     return {"none": 3000 - hit, "late": held_in_all - both, "failed": failed - both, "both": both}
 
